@@ -1,0 +1,13 @@
+//! What the controller asks for: protocol, engine, tables by source, events, the socket.
+
+pub mod engine;
+pub mod error;
+mod events;
+#[cfg(test)]
+mod generate;
+mod host;
+mod master;
+mod network;
+pub mod protocol;
+pub mod server;
+mod stats;

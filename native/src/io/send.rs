@@ -1,0 +1,396 @@
+//! Sending: datagrams of one turn, grouped into trains, sent with as few calls as there are source ports in use.
+//!
+//! A *datagram* is `[VXLAN header][frame]`, in one or two pieces. Consecutive datagrams of one flow's socket, peer, size and ECN
+//! mark become a *train*: one message with UDP_SEGMENT, whose last datagram may be shorter. Pieces are offsets into the
+//! caller's two buffers (borrowed until [`SendBatch::flush`] returns), so nothing is copied before the kernel does.
+
+use super::event::{PollFd, poll};
+use super::udp::{SendPool, SockAddr};
+use crate::counters::LaneCounters;
+use crate::drops::DropReason;
+use crate::tables::{Peer, Target};
+use std::mem::{size_of, zeroed};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Linux before 6.9 takes 64 segments; beyond about 44 of full size a datagram train is at 64 KiB anyway.
+const MAX_TRAIN: u32 = 64;
+/// Largest UDP payload: 65535 less UDP and, for IPv4, IP header.
+const MAX_BYTES_V4: u32 = 65_507;
+const MAX_BYTES_V6: u32 = 65_527;
+/// Messages handed over with one call (UIO_MAXIOV is 1024).
+const MAX_MESSAGES: usize = 256;
+const NONE: u32 = u32::MAX;
+
+/// Which of the caller's buffers a piece lies in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Buffer {
+    /// What the TAP was read into.
+    Frames,
+    /// Headers built for segments and for other VNIs.
+    Headers,
+}
+
+/// A run of bytes in one of the caller's buffers.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    /// Which buffer.
+    pub buffer: Buffer,
+    /// Where it starts.
+    pub at: u32,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+struct Link {
+    piece: Piece,
+    /// First piece of a datagram.
+    first: bool,
+    next: u32,
+}
+
+struct Message {
+    socket: usize,
+    address: SocketAddr,
+    native: SockAddr,
+    ecn: u8,
+    /// Bytes of each datagram but the last.
+    segment: u32,
+    datagrams: u32,
+    bytes: u32,
+    /// A shorter datagram ended the train.
+    closed: bool,
+    head: u32,
+    tail: u32,
+    pieces: u32,
+    peer: Arc<Peer>,
+}
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; 48]); // CMSG_SPACE(u16) + CMSG_SPACE(int)
+
+/// What became of the batch, for the network's counters.
+#[derive(Default)]
+pub struct Sent {
+    /// Datagrams handed to the kernel.
+    pub packets: u64,
+    /// Their bytes without VXLAN and inner Ethernet header.
+    pub bytes: u64,
+}
+
+/// An error worth an event or a log line: (what was tried, errno).
+pub type SendFault = (&'static str, i32);
+
+/// Told of each message what became of it.
+type Outcome<'a> = dyn FnMut(Result<(), (DropReason, Option<SendFault>)>, &Message) + 'a;
+
+/// Collects a turn's datagrams; kept and reused.
+#[derive(Default)]
+pub struct SendBatch {
+    links: Vec<Link>,
+    messages: Vec<Message>,
+    /// By socket: the message that the next datagram may join.
+    open: Vec<u32>,
+    order: Vec<u32>,
+    iovecs: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+    controls: Vec<Control>,
+}
+
+// SAFETY: the raw pointers in `iovecs` and `headers` are written and used within one `flush` only; between calls they are dead.
+unsafe impl Send for SendBatch {}
+
+impl SendBatch {
+    /// True when there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Messages collected so far.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Adds one datagram. `max_segment` is the longest datagram that may travel in a train (trains are never fragmented).
+    pub fn push(&mut self, pool: &SendPool, socket: usize, target: &Target, ecn: u8, datagram: &[Piece], max_segment: u32) {
+        let len: u32 = datagram.iter().map(|piece| piece.len).sum();
+        if self.open.len() < pool.len() {
+            self.open.resize(pool.len(), NONE);
+        }
+        let Some(open) = self.open.get_mut(socket) else { return };
+        let limit = if pool.v6 { MAX_BYTES_V6 } else { MAX_BYTES_V4 };
+        let joins = self.messages.get(*open as usize).is_some_and(|train| {
+            !train.closed
+                && train.address == target.address
+                && train.ecn == ecn
+                && len <= train.segment
+                && train.segment <= max_segment
+                && train.datagrams < MAX_TRAIN
+                && train.bytes + len <= limit
+        });
+        if !joins || !pool.segments() {
+            *open = self.messages.len() as u32;
+            self.messages.push(Message {
+                socket,
+                address: target.address,
+                native: SockAddr::new(target.address),
+                ecn,
+                segment: len,
+                datagrams: 0,
+                bytes: 0,
+                closed: false,
+                head: NONE,
+                tail: NONE,
+                pieces: 0,
+                peer: Arc::clone(&target.peer),
+            });
+        }
+        let Some(message) = self.messages.get_mut(*open as usize) else { return };
+        message.datagrams += 1;
+        message.bytes += len;
+        message.closed = len < message.segment;
+        for (index, piece) in datagram.iter().enumerate() {
+            let here = self.links.len() as u32;
+            self.links.push(Link { piece: *piece, first: index == 0, next: NONE });
+            match self.links.get_mut(message.tail as usize) {
+                Some(tail) => tail.next = here,
+                None => message.head = here,
+            }
+            message.tail = here;
+            message.pieces += 1;
+        }
+    }
+
+    /// Sends everything and forgets it. `dropped` is told of each message that died: reason and datagrams. Returns what was sent
+    /// and the first error that an operator should see.
+    pub fn flush(
+        &mut self,
+        pool: &SendPool,
+        frames: &[u8],
+        headers: &[u8],
+        counters: &LaneCounters,
+        mut dropped: impl FnMut(DropReason, u64),
+    ) -> (Sent, Option<SendFault>) {
+        let (mut sent, mut fault) = (Sent::default(), None);
+        self.order.clear();
+        self.order.extend(0..self.messages.len() as u32);
+        let messages = &self.messages;
+        // Stable by construction: the index is part of the key, so a flow keeps its order.
+        self.order.sort_unstable_by_key(|index| (messages.get(*index as usize).map_or(0, |message| message.socket), *index));
+        let order = std::mem::take(&mut self.order);
+        let mut rest = order.as_slice();
+        while let Some(first) = rest.first().and_then(|index| self.messages.get(*index as usize)) {
+            let socket = first.socket;
+            let same = rest
+                .iter()
+                .take(MAX_MESSAGES)
+                .take_while(|index| self.messages.get(**index as usize).is_some_and(|m| m.socket == socket));
+            let (group, others) = rest.split_at(same.count());
+            rest = others;
+            self.send_group(pool, socket, group, [frames, headers], counters, &mut |outcome, message| match outcome {
+                Ok(()) => {
+                    let overhead = u64::from(message.datagrams) * 22; // VXLAN 8 + inner Ethernet 14
+                    let bytes = u64::from(message.bytes).saturating_sub(overhead);
+                    sent.packets += u64::from(message.datagrams);
+                    sent.bytes += bytes;
+                    message.peer.sent(u64::from(message.datagrams), bytes);
+                }
+                Err((reason, error)) => {
+                    dropped(reason, u64::from(message.datagrams));
+                    fault = fault.or(error);
+                }
+            });
+        }
+        self.order = order;
+        self.links.clear();
+        self.messages.clear();
+        self.open.fill(NONE);
+        (sent, fault)
+    }
+
+    fn pieces(links: &[Link], head: u32) -> impl Iterator<Item = &Link> {
+        std::iter::successors(links.get(head as usize), |link| links.get(link.next as usize))
+    }
+
+    fn send_group(
+        &mut self,
+        pool: &SendPool,
+        socket: usize,
+        group: &[u32],
+        buffers: [&[u8]; 2],
+        counters: &LaneCounters,
+        outcome: &mut Outcome<'_>,
+    ) {
+        self.iovecs.clear();
+        self.headers.clear();
+        self.controls.clear();
+        // First all iovecs and control buffers, then the headers that point to them: no vector grows under a pointer.
+        for message in group.iter().filter_map(|index| self.messages.get(*index as usize)) {
+            for link in Self::pieces(&self.links, message.head) {
+                self.iovecs.push(to_iovec(link.piece, buffers));
+            }
+            self.controls.push(Control([0; 48]));
+        }
+        let mut iovec = self.iovecs.as_mut_ptr();
+        for (message, control) in group.iter().filter_map(|index| self.messages.get(*index as usize)).zip(&mut self.controls) {
+            // SAFETY: msghdr is plain data for which zero is valid.
+            let mut header: libc::msghdr = unsafe { zeroed() };
+            header.msg_name = message.native.as_ptr().cast_mut().cast();
+            header.msg_namelen = message.native.len;
+            header.msg_iov = iovec;
+            header.msg_iovlen = message.pieces as _;
+            // The kernel leaves a partial checksum on a single short datagram that carries the segment message (fixed in 6.11).
+            let segment = (message.datagrams > 1).then_some(message.segment);
+            write_control(&mut header, control, segment, message.ecn, pool.v6);
+            // SAFETY: `iovecs` holds exactly the sum of all `pieces`, so this stays within it or one past its end.
+            iovec = unsafe { iovec.add(message.pieces as usize) };
+            self.headers.push(libc::mmsghdr { msg_hdr: header, msg_len: 0 });
+        }
+        let fd = pool.fd(socket);
+        let (mut next, mut waits) = (0, 0);
+        while next < self.headers.len() {
+            let Some(pending) = self.headers.get_mut(next..) else { return };
+            counters.udp_sends.add(1);
+            // SAFETY: each header points to an address, iovecs and a control buffer that live in `self`, and through the iovecs to
+            // `buffers`, all of which outlive the call; lengths are as built above.
+            let count =
+                unsafe { libc::sendmmsg(fd, pending.as_mut_ptr(), pending.len() as libc::c_uint, libc::MSG_DONTWAIT as _) };
+            if let Ok(count @ 1..) = usize::try_from(count) {
+                counters.udp_messages_sent.add(count as u64);
+                for message in group.iter().skip(next).take(count).filter_map(|index| self.messages.get(*index as usize)) {
+                    outcome(Ok(()), message);
+                }
+                next += count;
+                waits = 0;
+                continue;
+            }
+            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+            match errno {
+                libc::EINTR => continue,
+                // Room comes back when the interface has taken something; a lane that waits here makes the TAP's queue hold the
+                // sender back, which is better than to throw away.
+                libc::EAGAIN | libc::ENOBUFS if waits < 5 => {
+                    waits += 1;
+                    let mut fds = [PollFd { fd, events: libc::POLLOUT, revents: 0 }];
+                    let _ = poll(&mut fds, 2);
+                    continue;
+                }
+                _ => {}
+            }
+            if let Some(message) = group.get(next).and_then(|index| self.messages.get(*index as usize)) {
+                if message.datagrams > 1 && matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE) {
+                    if errno == libc::EIO {
+                        // No checksum offload on the way out (before Linux 6.11): trains cannot be sent at all.
+                        pool.segmentation.store(false, Relaxed);
+                    }
+                    Self::send_singly(&self.links, message, fd, buffers, pool, outcome);
+                    if errno != libc::EMSGSIZE {
+                        outcome(Err((DropReason::TxSocketError, Some(("UDP_SEGMENT", errno)))), &empty(message));
+                    }
+                } else {
+                    outcome(Err(reason(errno)), message);
+                }
+            }
+            next += 1;
+            waits = 0;
+        }
+    }
+
+    /// The datagrams of a refused train, each on its own: then the kernel may fragment them.
+    fn send_singly(links: &[Link], message: &Message, fd: i32, buffers: [&[u8]; 2], pool: &SendPool, outcome: &mut Outcome<'_>) {
+        let mut datagram: Vec<Piece> = Vec::with_capacity(2);
+        let mut send = |pieces: &mut Vec<Piece>| {
+            if pieces.is_empty() {
+                return;
+            }
+            let mut iovecs: Vec<libc::iovec> = pieces.iter().map(|piece| to_iovec(*piece, buffers)).collect();
+            let mut control = Control([0; 48]);
+            // SAFETY: msghdr is plain data for which zero is valid.
+            let mut header: libc::msghdr = unsafe { zeroed() };
+            header.msg_name = message.native.as_ptr().cast_mut().cast();
+            header.msg_namelen = message.native.len;
+            header.msg_iov = iovecs.as_mut_ptr();
+            header.msg_iovlen = iovecs.len() as _;
+            write_control(&mut header, &mut control, None, message.ecn, pool.v6);
+            // SAFETY: all that the header points to lives until the call returns.
+            let result = unsafe { libc::sendmsg(fd, &header, libc::MSG_DONTWAIT) };
+            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+            let bytes = pieces.iter().map(|piece| piece.len).sum();
+            let single = Message { datagrams: 1, bytes, ..empty(message) };
+            outcome(if result < 0 { Err(reason(errno)) } else { Ok(()) }, &single);
+            pieces.clear();
+        };
+        for link in Self::pieces(links, message.head) {
+            if link.first {
+                send(&mut datagram);
+            }
+            datagram.push(link.piece);
+        }
+        send(&mut datagram);
+    }
+}
+
+/// A message to the same peer without datagrams.
+fn empty(message: &Message) -> Message {
+    Message {
+        socket: message.socket,
+        address: message.address,
+        native: message.native,
+        ecn: message.ecn,
+        segment: message.segment,
+        datagrams: 0,
+        bytes: 0,
+        closed: true,
+        head: NONE,
+        tail: NONE,
+        pieces: 0,
+        peer: Arc::clone(&message.peer),
+    }
+}
+
+fn to_iovec(piece: Piece, [frames, headers]: [&[u8]; 2]) -> libc::iovec {
+    let buffer = if piece.buffer == Buffer::Frames { frames } else { headers };
+    let bytes = buffer.get(piece.at as usize..(piece.at + piece.len) as usize).unwrap_or_default();
+    libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() }
+}
+
+fn reason(errno: i32) -> (DropReason, Option<SendFault>) {
+    match errno {
+        libc::ENETUNREACH | libc::EHOSTUNREACH | libc::ENETDOWN | libc::EADDRNOTAVAIL => {
+            (DropReason::TxUnroutable, Some(("sendmmsg", errno)))
+        }
+        libc::EMSGSIZE => (DropReason::TxTooBig, None),
+        libc::EAGAIN | libc::ENOBUFS => (DropReason::TxQueueFull, None),
+        _ => (DropReason::TxSocketError, Some(("sendmmsg", errno))),
+    }
+}
+
+/// Appends UDP_SEGMENT and the traffic class where they are needed, and sets the length to exactly what was written.
+fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, ecn: u8, v6: bool) {
+    let mut used = 0;
+    let mut append = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(data.len() as u32), libc::CMSG_LEN(data.len() as u32)) };
+        let prefix = libc::cmsghdr { cmsg_len: len as _, cmsg_level: level, cmsg_type: kind };
+        let Some(room) = control.0.get_mut(used..used + space as usize) else { return };
+        // SAFETY: `room` is CMSG_SPACE(data) bytes and starts at a multiple of 8 in an 8-aligned buffer.
+        unsafe { room.as_mut_ptr().cast::<libc::cmsghdr>().write(prefix) };
+        for (to, from) in room.iter_mut().skip(size_of::<libc::cmsghdr>()).zip(data) {
+            *to = *from;
+        }
+        used += space as usize;
+    };
+    if let Some(segment) = segment {
+        append(libc::SOL_UDP, libc::UDP_SEGMENT, &(segment as u16).to_ne_bytes());
+    }
+    if ecn != 0 {
+        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+        append(level, kind, &libc::c_int::from(ecn).to_ne_bytes());
+    }
+    if used > 0 {
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = used as _;
+    }
+}

@@ -1,0 +1,427 @@
+//! VXLAN sockets: one receiving socket for each lane and port, one pool of sending sockets for each source address.
+//!
+//! Linux sets the UDP source port by the socket a datagram leaves from, so entropy for equal-cost paths and receive queues needs
+//! many bound sockets; a flow always leaves from the same one. Nothing is ever read from the sending sockets: a filter drops
+//! what arrives there, and unconnected sockets without IP_RECVERR do not surface one peer's ICMP errors in a send to another
+//! (net/ipv4/udp.c, `__udp4_lib_err`).
+
+use super::error::SysError;
+use crate::tables::PortKey;
+use std::ffi::c_int;
+use std::mem::{size_of, zeroed};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// Receive and send buffer of each socket: a 10 Gbit/s burst while the lane is descheduled for 5 ms.
+const BUFFER: c_int = 8 << 20;
+/// Sockets in a pool. 200 flows over 64 ports leave none empty and fill both of two paths within a few percent.
+pub const POOL: usize = 64;
+/// RFC 7348 section 5 recommends the dynamic range for source ports.
+const FIRST_SOURCE_PORT: u16 = 49_152;
+const SOURCE_PORTS: u16 = 16_384;
+
+/// An address in the kernel's form.
+#[derive(Clone, Copy)]
+pub struct SockAddr {
+    storage: libc::sockaddr_storage,
+    pub(super) len: libc::socklen_t,
+}
+
+impl SockAddr {
+    /// Converts.
+    pub fn new(address: SocketAddr) -> Self {
+        // SAFETY: all socket address types are plain data for which zero is valid.
+        let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+        let len = match address {
+            SocketAddr::V4(v4) => {
+                let inet = libc::sockaddr_in {
+                    sin_family: libc::AF_INET as libc::sa_family_t,
+                    sin_port: v4.port().to_be(),
+                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_zero: [0; 8],
+                };
+                // SAFETY: sockaddr_storage is at least as large and as aligned as every socket address.
+                unsafe { std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>().write(inet) };
+                size_of::<libc::sockaddr_in>()
+            }
+            SocketAddr::V6(v6) => {
+                let inet6 = libc::sockaddr_in6 {
+                    sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                    sin6_port: v6.port().to_be(),
+                    sin6_flowinfo: v6.flowinfo(),
+                    sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                    sin6_scope_id: v6.scope_id(),
+                };
+                // SAFETY: as above.
+                unsafe { std::ptr::from_mut(&mut storage).cast::<libc::sockaddr_in6>().write(inet6) };
+                size_of::<libc::sockaddr_in6>()
+            }
+        };
+        SockAddr { storage, len: len as libc::socklen_t }
+    }
+
+    pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
+        std::ptr::from_ref(&self.storage).cast()
+    }
+
+    /// Reads an address that the kernel wrote; an unknown family gives the unspecified address.
+    fn read(storage: &libc::sockaddr_storage) -> SocketAddr {
+        match c_int::from(storage.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: the family says which type was written, and the storage is large enough for it.
+                let inet = unsafe { std::ptr::from_ref(storage).cast::<libc::sockaddr_in>().read() };
+                SocketAddrV4::new(Ipv4Addr::from(inet.sin_addr.s_addr.to_ne_bytes()), u16::from_be(inet.sin_port)).into()
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let inet6 = unsafe { std::ptr::from_ref(storage).cast::<libc::sockaddr_in6>().read() };
+                SocketAddrV6::new(Ipv6Addr::from(inet6.sin6_addr.s6_addr), u16::from_be(inet6.sin6_port), 0, inet6.sin6_scope_id)
+                    .into()
+            }
+            _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+        }
+    }
+}
+
+/// Where a socket is bound and what it uses.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Endpoint {
+    /// IPv6 underlay.
+    pub v6: bool,
+    /// Address to bind and send from; absent = any.
+    pub local: Option<IpAddr>,
+    /// Index of the only interface to send by; absent = the route's.
+    pub ifindex: Option<u32>,
+}
+
+impl Endpoint {
+    fn address(&self, port: u16) -> SocketAddr {
+        let any = if self.v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
+        SocketAddr::new(self.local.unwrap_or(any), port)
+    }
+}
+
+pub(super) fn set<T>(fd: RawFd, level: c_int, option: c_int, value: &T) -> Result<(), c_int> {
+    // SAFETY: the kernel reads size_of::<T>() bytes from a live value.
+    let result =
+        unsafe { libc::setsockopt(fd, level, option, std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) }
+}
+
+fn socket(v6: bool) -> Result<OwnedFd, SysError> {
+    let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    // SAFETY: takes no pointers.
+    let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(SysError::last("socket", if v6 { "IPv6 UDP" } else { "IPv4 UDP" }));
+    }
+    // SAFETY: just created, owned by nobody else.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let on: c_int = 1;
+    if v6 {
+        set(fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on).map_err(|errno| SysError::new("IPV6_V6ONLY", "UDP socket", errno))?;
+    }
+    Ok(socket)
+}
+
+fn bind(socket: &OwnedFd, address: SocketAddr) -> Result<(), SysError> {
+    let native = SockAddr::new(address);
+    // SAFETY: the address lives through the call and its length is right.
+    match unsafe { libc::bind(socket.as_raw_fd(), native.as_ptr(), native.len) } {
+        0 => Ok(()),
+        _ => Err(SysError::last("bind", format!("UDP {address}"))),
+    }
+}
+
+/// Says early and clearly that somebody else (another instance, flanneld's kernel device, another CNI) has the port: the
+/// receiving sockets themselves share it among lanes, and so would silently share it with another process of this user.
+pub fn check_port_free(endpoint: &Endpoint, port: u16) -> Result<(), SysError> {
+    bind(&socket(endpoint.v6)?, endpoint.address(port))
+}
+
+/// A socket that receives VXLAN datagrams for one lane.
+pub struct ReceiveSocket {
+    fd: OwnedFd,
+    /// Which networks' VNIs count here.
+    pub port: PortKey,
+    /// Trains arrive whole.
+    pub gro: bool,
+}
+
+impl ReceiveSocket {
+    /// Binds. Several lanes' sockets share the port and the kernel spreads flows over them by the outer header.
+    pub fn open(endpoint: &Endpoint, port: u16) -> Result<Self, SysError> {
+        let socket = socket(endpoint.v6)?;
+        let fd = socket.as_raw_fd();
+        let on: c_int = 1;
+        let named = |call: &'static str| move |errno| SysError::new(call, format!("UDP port {port}"), errno);
+        set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, &on).map_err(named("SO_REUSEPORT"))?;
+        // Without CAP_NET_ADMIN the forced size is refused and the allowed one is taken.
+        if set(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &BUFFER).is_err() {
+            set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &BUFFER).map_err(named("SO_RCVBUF"))?;
+        }
+        let (level, option) =
+            if endpoint.v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS) } else { (libc::IPPROTO_IP, libc::IP_RECVTOS) };
+        set(fd, level, option, &on).map_err(named("IP_RECVTOS"))?;
+        let gro = set(fd, libc::SOL_UDP, libc::UDP_GRO, &on).is_ok();
+        bind(&socket, endpoint.address(port))?;
+        Ok(ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port }, gro })
+    }
+
+    /// For polling.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    /// Datagrams that the kernel threw away because the receive buffer was full.
+    pub fn overflows(&self) -> u64 {
+        const WORDS: usize = 9; // SK_MEMINFO_VARS
+        const DROPS: usize = 8; // SK_MEMINFO_DROPS
+        let mut words = [0u32; WORDS];
+        let mut len = size_of::<[u32; WORDS]>() as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes into a live array.
+        unsafe { libc::getsockopt(self.fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, words.as_mut_ptr().cast(), &mut len) };
+        words.get(DROPS).copied().map_or(0, u64::from)
+    }
+}
+
+/// One datagram, or one train of equal datagrams, in the arena of a [`ReceiveBatch`].
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram {
+    /// Where it starts.
+    pub at: usize,
+    /// Its length in bytes.
+    pub len: usize,
+    /// Who sent it.
+    pub source: IpAddr,
+    /// Length of each segment if the kernel merged several.
+    pub segment: Option<usize>,
+    /// ECN bits of the outer header.
+    pub ecn: u8,
+    /// It did not fit the slot.
+    pub truncated: bool,
+}
+
+/// Room for one 64 KiB datagram: what a kernel peer on a veth sends, and what UDP_GRO merges to.
+const SLOT: usize = 65_536;
+/// Datagrams taken with one call.
+const SLOTS: usize = 32;
+
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Control([u8; 96]);
+
+/// What a lane receives into; kept and reused, so that few pages stay warm.
+pub struct ReceiveBatch {
+    /// The bytes; datagrams point into it.
+    pub arena: Vec<u8>,
+    datagrams: Vec<Datagram>,
+    names: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    iovecs: Vec<libc::iovec>,
+    headers: Vec<libc::mmsghdr>,
+}
+
+// SAFETY: the raw pointers in `iovecs` and `headers` are written and used within one `receive` only; between calls they are dead.
+unsafe impl Send for ReceiveBatch {}
+
+impl Default for ReceiveBatch {
+    fn default() -> Self {
+        // SAFETY: these C structures are plain data for which zero is valid.
+        let (name, iovec, header) = unsafe { (zeroed(), zeroed(), zeroed()) };
+        ReceiveBatch {
+            arena: vec![0; SLOT * SLOTS],
+            datagrams: Vec::with_capacity(SLOTS),
+            names: vec![name; SLOTS],
+            controls: vec![Control([0; 96]); SLOTS],
+            iovecs: vec![iovec; SLOTS],
+            headers: vec![header; SLOTS],
+        }
+    }
+}
+
+impl ReceiveBatch {
+    /// Receives what is there, at most one batch; `Ok(0)` when nothing is.
+    pub fn receive(&mut self, socket: &ReceiveSocket) -> Result<usize, SysError> {
+        self.datagrams.clear();
+        for (index, slot) in self.arena.chunks_exact_mut(SLOT).enumerate() {
+            let (Some(name), Some(control), Some(iovec), Some(header)) = (
+                self.names.get_mut(index),
+                self.controls.get_mut(index),
+                self.iovecs.get_mut(index),
+                self.headers.get_mut(index),
+            ) else {
+                break;
+            };
+            *iovec = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
+            header.msg_len = 0;
+            header.msg_hdr.msg_name = std::ptr::from_mut(name).cast();
+            header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            header.msg_hdr.msg_iov = iovec;
+            header.msg_hdr.msg_iovlen = 1;
+            header.msg_hdr.msg_control = control.0.as_mut_ptr().cast();
+            header.msg_hdr.msg_controllen = size_of::<Control>() as _;
+            header.msg_hdr.msg_flags = 0;
+        }
+        // SAFETY: every header points to a name, a control buffer, an iovec and through it to a slot that live in `self` and are
+        // not otherwise used during the call; their sizes are given as they are.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.fd(),
+                self.headers.as_mut_ptr(),
+                SLOTS as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        if count < 0 {
+            let error = SysError::last("recvmmsg", format!("UDP port {}", socket.port.port));
+            let nothing = [libc::EAGAIN, libc::EINTR, libc::ECONNREFUSED];
+            return if nothing.contains(&error.errno) { Ok(0) } else { Err(error) };
+        }
+        let count = usize::try_from(count).unwrap_or(0);
+        for (index, (header, name)) in self.headers.iter().zip(&self.names).take(count).enumerate() {
+            let (segment, ecn) = read_control(&header.msg_hdr);
+            self.datagrams.push(Datagram {
+                at: index * SLOT,
+                len: (header.msg_len as usize).min(SLOT),
+                source: SockAddr::read(name).ip(),
+                segment,
+                ecn,
+                truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
+            });
+        }
+        Ok(count)
+    }
+
+    /// What the last call brought, in order, and the bytes.
+    pub fn parts(&mut self) -> (&mut Vec<u8>, &[Datagram]) {
+        (&mut self.arena, &self.datagrams)
+    }
+}
+
+/// UDP_GRO's segment length (an int, not the u16 of UDP_SEGMENT) and the ECN bits; other messages are passed over.
+fn read_control(header: &libc::msghdr) -> (Option<usize>, u8) {
+    let (mut segment, mut ecn) = (None, 0);
+    // SAFETY: the kernel wrote well-formed control messages of msg_controllen bytes into the buffer; the macros stay inside it.
+    unsafe {
+        let mut message = libc::CMSG_FIRSTHDR(header);
+        while let Some(control) = message.as_ref() {
+            let data = libc::CMSG_DATA(message);
+            let len = control.cmsg_len.saturating_sub(libc::CMSG_LEN(0) as usize);
+            match (control.cmsg_level, control.cmsg_type) {
+                (libc::SOL_UDP, libc::UDP_GRO) if len >= size_of::<c_int>() => {
+                    segment = usize::try_from(data.cast::<c_int>().read_unaligned()).ok().filter(|len| *len > 0);
+                }
+                (libc::IPPROTO_IP, libc::IP_TOS) if len >= 1 => ecn = data.read() & 3,
+                (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if len >= size_of::<c_int>() => {
+                    ecn = (data.cast::<c_int>().read_unaligned() & 3) as u8;
+                }
+                _ => {}
+            }
+            message = libc::CMSG_NXTHDR(header, message);
+        }
+    }
+    (segment, ecn)
+}
+
+/// Sockets to send from, one for each source port; shared by all lanes (sends on one UDP socket do not wait for each other).
+pub struct SendPool {
+    sockets: Vec<OwnedFd>,
+    /// IPv6 underlay.
+    pub v6: bool,
+    /// One call can carry a train; switched off by the first EIO.
+    pub segmentation: AtomicBool,
+}
+
+impl SendPool {
+    /// Binds [`POOL`] sockets to source ports of the dynamic range, skipping those in use.
+    pub fn open(endpoint: &Endpoint) -> Result<Self, SysError> {
+        let mut sockets = Vec::with_capacity(POOL);
+        let start = u16::try_from(std::process::id() % u32::from(SOURCE_PORTS)).unwrap_or(0);
+        for step in 0..SOURCE_PORTS {
+            if sockets.len() == POOL {
+                break;
+            }
+            let port = FIRST_SOURCE_PORT + (start.wrapping_add(step.wrapping_mul(251))) % SOURCE_PORTS;
+            let socket = socket(endpoint.v6)?;
+            match bind(&socket, endpoint.address(port)) {
+                Ok(()) => sockets.push(socket),
+                Err(error) if error.errno == libc::EADDRINUSE => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if sockets.is_empty() {
+            return Err(SysError::new("bind", "any UDP port of 49152-65535", libc::EADDRINUSE));
+        }
+        for socket in &sockets {
+            Self::configure(socket.as_raw_fd(), endpoint)?;
+        }
+        let segmentation =
+            sockets.first().is_some_and(|socket| set::<c_int>(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &0).is_ok());
+        Ok(SendPool { sockets, v6: endpoint.v6, segmentation: AtomicBool::new(segmentation) })
+    }
+
+    fn configure(fd: RawFd, endpoint: &Endpoint) -> Result<(), SysError> {
+        let named = |call: &'static str| move |errno| SysError::new(call, "sending socket", errno);
+        // The default (WANT) would set DF; the outer packet of `df unset` may be fragmented.
+        let (level, discover, dont) = if endpoint.v6 {
+            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
+        } else {
+            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
+        };
+        set(fd, level, discover, &dont).map_err(named("IP_MTU_DISCOVER"))?;
+        if endpoint.v6 {
+            const IPV6_AUTOFLOWLABEL: c_int = 70;
+            set::<c_int>(fd, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, &0).map_err(named("IPV6_AUTOFLOWLABEL"))?;
+        }
+        if let Some(index) = endpoint.ifindex {
+            let option = if endpoint.v6 { libc::IPV6_UNICAST_IF } else { libc::IP_UNICAST_IF };
+            set(fd, level, option, &index.to_be()).map_err(named("IP_UNICAST_IF"))?;
+        }
+        if set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER).is_err() {
+            set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &BUFFER).map_err(named("SO_SNDBUF"))?;
+        }
+        // The smallest there is: the filter below drops what arrives.
+        set::<c_int>(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &0).map_err(named("SO_RCVBUF"))?;
+        let mut drop_all = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 }; // BPF_RET | BPF_K, 0
+        let program = libc::sock_fprog { len: 1, filter: &mut drop_all };
+        set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program).map_err(named("SO_ATTACH_FILTER"))
+    }
+
+    /// How many source ports there are.
+    pub fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Never: `open` fails without a socket.
+    pub fn is_empty(&self) -> bool {
+        self.sockets.is_empty()
+    }
+
+    /// The socket that a flow leaves from.
+    pub fn choose(&self, hash: u32) -> usize {
+        ((u64::from(hash) * self.sockets.len() as u64) >> 32) as usize
+    }
+
+    pub(super) fn fd(&self, index: usize) -> RawFd {
+        self.sockets.get(index).map_or(-1, AsRawFd::as_raw_fd)
+    }
+
+    /// True while trains may be sent.
+    pub fn segments(&self) -> bool {
+        self.segmentation.load(Relaxed)
+    }
+}
+
+/// Tries whether the kernel knows UDP_SEGMENT and UDP_GRO.
+pub fn probe() -> (bool, bool) {
+    socket(false).map_or((false, false), |socket| {
+        let fd = socket.as_raw_fd();
+        (
+            set::<c_int>(fd, libc::SOL_UDP, libc::UDP_SEGMENT, &0).is_ok(),
+            set::<c_int>(fd, libc::SOL_UDP, libc::UDP_GRO, &1).is_ok(),
+        )
+    })
+}

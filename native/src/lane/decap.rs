@@ -1,0 +1,252 @@
+//! In: UDP -> VXLAN header -> peer -> tables -> coalesce -> TAP.
+
+use super::{Context, Device, Port, Report, tap_error};
+use crate::drops::DropReason;
+use crate::io::tap::TapQueue;
+use crate::io::udp::{Datagram, ReceiveBatch, ReceiveSocket};
+use crate::offload::received::{self, Received};
+use crate::offload::segment::{self, Segment};
+use crate::tables::{Network, Peer, PortKey};
+use crate::wire::virtio::{self, VirtioHeader};
+use crate::wire::{Mac, ecn, ethernet, ip, vxlan};
+use std::io::IoSlice;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Pieces of one TAP write: the virtio header, the first frame's headers, and the payloads of at most 64 segments.
+const PIECES: usize = 80;
+
+/// Takes one batch from a socket and hands it to the TAPs; true if there was something.
+pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveBatch, ports: &mut [Option<Port>]) -> bool {
+    let count = match batch.receive(socket) {
+        Ok(0) => return false,
+        Ok(count) => count,
+        Err(error) => {
+            context.report(Report::Fault { slot: None, call: "recvmmsg", errno: error.errno });
+            return false;
+        }
+    };
+    context.counters.udp_receives.add(1);
+    context.counters.udp_messages_received.add(count as u64);
+    let (arena, datagrams) = batch.parts();
+    for datagram in datagrams {
+        receive(context, socket.port, arena, datagram, ports);
+    }
+    for port in ports.iter_mut().flatten().filter(|port| port.pending) {
+        port.pending = false;
+        deliver(context, arena, port);
+    }
+    true
+}
+
+/// Splits a train into its datagrams.
+///
+/// The kernel's merge length is that of the *inner* segments when a neighbouring kernel handed a whole inner UDP superframe
+/// over without segmenting it; splitting by it would shred the frame. Such a datagram is told apart by its first inner IP
+/// packet, which is longer than the slice.
+fn receive(context: &mut Context, key: PortKey, arena: &mut [u8], datagram: &Datagram, ports: &mut [Option<Port>]) {
+    let step = match datagram.segment {
+        Some(segment) if segment < datagram.len && first_fits(arena, datagram.at, segment) => segment,
+        _ => datagram.len.max(1),
+    };
+    if datagram.truncated {
+        context.counters.drops.add(DropReason::RxTruncated, 1);
+        return;
+    }
+    let whole_segment = datagram.segment.filter(|segment| step > *segment);
+    let mut heard: Option<(Arc<Peer>, u64, u64)> = None;
+    let mut start = 0;
+    loop {
+        let slice = Slice {
+            at: datagram.at + start,
+            len: step.min(datagram.len - start),
+            source: datagram.source,
+            ecn: datagram.ecn,
+            whole_segment,
+        };
+        accept(context, key, arena, &slice, ports, &mut heard);
+        start += step;
+        if start >= datagram.len {
+            break;
+        }
+    }
+    if let Some((peer, packets, bytes)) = heard {
+        peer.received(packets, bytes, context.now);
+    }
+}
+
+fn first_fits(arena: &[u8], at: usize, segment: usize) -> bool {
+    let Some(frame) = arena.get(at + vxlan::HEADER_LEN..at + segment) else { return false };
+    let Some(ethernet) = ethernet::parse(frame) else { return false };
+    let packet = frame.get(ethernet.network_offset..).unwrap_or_default();
+    ip::Ip::parse(ethernet.ethertype, packet).is_none_or(|ip| ip.length <= packet.len())
+}
+
+/// One datagram of a train.
+struct Slice {
+    at: usize,
+    len: usize,
+    source: IpAddr,
+    ecn: u8,
+    /// The inner segment length of a UDP superframe that nobody segmented.
+    whole_segment: Option<usize>,
+}
+
+/// Checks one datagram and gives its frame to its network's coalescer, or counts why it died.
+fn accept(
+    context: &mut Context,
+    key: PortKey,
+    arena: &mut [u8],
+    slice: &Slice,
+    ports: &mut [Option<Port>],
+    heard: &mut Option<(Arc<Peer>, u64, u64)>,
+) {
+    let bytes = arena.get(slice.at..slice.at + slice.len).unwrap_or_default();
+    let vni = match vxlan::parse(bytes) {
+        Ok(vni) => vni,
+        Err(reason) => return context.counters.drops.add(reason, 1),
+    };
+    let found = context.snapshot.by_vni(key, vni).cloned();
+    let Some((network, port)) = found.and_then(|network| ports.get_mut(network.slot)?.as_mut().map(|port| (network, port)))
+    else {
+        return context.counters.drops.add(DropReason::RxUnknownVni, 1);
+    };
+    let at = slice.at + vxlan::HEADER_LEN;
+    let frame = arena.get_mut(at..slice.at + slice.len).unwrap_or_default();
+    match admit(context, &network, frame, slice) {
+        Ok((received, peer)) => {
+            port.device.counters.partial_checksums.add(u64::from(received.partial_checksum));
+            port.device.counters.whole_superframes.add(u64::from(received.whole_superframe));
+            port.coalescer.push(arena, at, received.len, received.virtio);
+            port.pending = true;
+            if let Some(peer) = peer {
+                let bytes = received.len.saturating_sub(ethernet::HEADER_LEN) as u64;
+                match heard {
+                    Some((held, packets, total)) if Arc::ptr_eq(held, peer) => {
+                        (*packets, *total) = (*packets + 1, *total + bytes)
+                    }
+                    _ => {
+                        if let Some((peer, packets, bytes)) = heard.take() {
+                            peer.received(packets, bytes, context.now);
+                        }
+                        *heard = Some((Arc::clone(peer), 1, bytes));
+                    }
+                }
+            }
+        }
+        Err(reason) => port.device.counters.drops.add(reason, 1),
+    }
+}
+
+/// The network's policy: who may send, which source MACs, what the outer mark does, what is learned.
+fn admit<'a>(
+    context: &mut Context,
+    network: &'a Network,
+    frame: &mut [u8],
+    slice: &Slice,
+) -> Result<(Received, Option<&'a Arc<Peer>>), DropReason> {
+    let peer = network.peers.get(&slice.source);
+    if network.peersonly && peer.is_none() {
+        return Err(DropReason::RxNotPeer);
+    }
+    let ethernet = ethernet::parse(frame).ok_or(DropReason::RxInnerRunt)?;
+    if ethernet.source == network.mac {
+        return Err(DropReason::RxSourceMacOwn);
+    }
+    let received = received::classify_sized(frame, network.mtu, slice.whole_segment.and_then(|len| u16::try_from(len).ok()))?;
+    ecn::decapsulate(frame, &ethernet, slice.ecn)?;
+    if network.learning {
+        learn(context, network, ethernet.source, slice.source)?;
+    }
+    received::prepare(frame, &received);
+    Ok((received, peer))
+}
+
+/// Learning, seen from the lane: refresh what agrees, report what is new or moved, refuse what contradicts a fixed entry.
+fn learn(context: &mut Context, network: &Network, mac: Mac, source: IpAddr) -> Result<(), DropReason> {
+    if mac.is_multicast() || mac.is_zero() {
+        return Err(DropReason::RxSourceMacInvalid);
+    }
+    match network.fdb.get(&mac) {
+        Some(entry) if entry.is_at(source) => {
+            if entry.used.load(Relaxed) != context.now {
+                entry.used.store(context.now, Relaxed);
+            }
+        }
+        Some(entry) if !entry.dynamic => return Err(DropReason::RxSourceMacConflict),
+        _ => context.report(Report::Seen { slot: network.slot, mac, ip: source }),
+    }
+    Ok(())
+}
+
+/// Writes what the coalescer holds.
+fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
+    let device = &port.device;
+    let (mut packets, mut bytes, mut fault) = (0u64, 0u64, None);
+    let lane = Arc::clone(&context.counters);
+    port.coalescer.flush(arena, &mut |arena, virtio, pieces, segments| {
+        lane.tap_writes.add(1);
+        let length: usize = pieces.iter().map(|(start, end)| end - start).sum();
+        let unsupported = virtio.is_gso()
+            && if virtio.gso_type & !virtio::GSO_ECN == virtio::GSO_UDP_L4 { !device.offloads.uso } else { !device.offloads.tso };
+        let result = if unsupported { Err(libc::EINVAL) } else { write(&device.queue, virtio, pieces, arena) };
+        let result = match result {
+            Err(libc::EINVAL) if virtio.is_gso() => write_segments(device, virtio, pieces, arena),
+            other => other,
+        };
+        match result {
+            Ok(()) => {
+                let headers = usize::from(virtio.hdr_len).saturating_sub(ethernet::HEADER_LEN);
+                let repeated = if virtio.is_gso() { segments.saturating_sub(1) * headers } else { 0 };
+                packets += segments as u64;
+                bytes += (length.saturating_sub(ethernet::HEADER_LEN) + repeated) as u64;
+            }
+            Err(errno) => {
+                device.counters.drops.add(tap_error(errno), segments as u64);
+                if !matches!(errno, libc::EAGAIN | libc::EIO) {
+                    fault = fault.or(Some(errno));
+                }
+            }
+        }
+    });
+    device.counters.rx_packets.add(packets);
+    device.counters.rx_bytes.add(bytes);
+    lane.rx_packets.add(packets);
+    lane.rx_bytes.add(bytes);
+    if let Some(errno) = fault {
+        context.report(Report::Fault { slot: Some(device.slot), call: "write", errno });
+    }
+}
+
+fn write(queue: &TapQueue, virtio: &VirtioHeader, pieces: &[(usize, usize)], arena: &[u8]) -> Result<(), i32> {
+    let header = virtio.to_bytes();
+    let mut slices = [IoSlice::new(&[]); PIECES];
+    let mut used = 1;
+    if let Some(first) = slices.first_mut() {
+        *first = IoSlice::new(&header);
+    }
+    for (slice, (start, end)) in slices.iter_mut().skip(1).zip(pieces) {
+        *slice = IoSlice::new(arena.get(*start..*end).unwrap_or_default());
+        used += 1;
+    }
+    queue.write(slices.get(..used).unwrap_or_default()).map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or(0))
+}
+
+/// For a TAP without the offload that a superframe needs: cuts it here and writes segment by segment.
+fn write_segments(device: &Device, virtio: &VirtioHeader, pieces: &[(usize, usize)], arena: &[u8]) -> Result<(), i32> {
+    let mut frame = Vec::with_capacity(65_536);
+    for (start, end) in pieces {
+        frame.extend_from_slice(arena.get(*start..*end).unwrap_or_default());
+    }
+    let (mut headers, mut segments): (Vec<u8>, Vec<Segment>) = (Vec::new(), Vec::new());
+    segment::segment(&[], &frame, virtio, &mut headers, &mut segments).map_err(|_| libc::EINVAL)?;
+    let plain = VirtioHeader::default().to_bytes();
+    for part in segments {
+        let header = headers.get(part.header.0 as usize..part.header.1 as usize).unwrap_or_default();
+        let payload = frame.get(part.payload.0 as usize..part.payload.1 as usize).unwrap_or_default();
+        let written = device.queue.write(&[IoSlice::new(&plain), IoSlice::new(header), IoSlice::new(payload)]);
+        written.map_err(|error| error.raw_os_error().unwrap_or(0))?;
+    }
+    Ok(())
+}

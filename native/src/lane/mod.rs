@@ -1,0 +1,341 @@
+//! A lane: one thread with one queue of every TAP and one socket of every port, both directions.
+//!
+//! A turn serves each descriptor that is ready once: at most [`encap::FRAMES`] frames from a TAP, at most one receive batch from a
+//! socket; everything taken is handed on before the turn ends. What a lane looks up is the snapshot that was current when the
+//! turn began. The lane is told of devices by commands and tells the control thread of what it saw by bounded reports; it
+//! never waits for either.
+
+mod decap;
+mod encap;
+
+use crate::counters::{LaneCounters, NetworkCounters};
+use crate::drops::DropReason;
+use crate::io::error::SysError;
+use crate::io::event::{Epoll, Waker};
+use crate::io::tap::{TapOffloads, TapQueue};
+use crate::io::udp::{ReceiveBatch, ReceiveSocket, SendPool};
+use crate::offload::coalesce::Coalescer;
+use crate::tables::Snapshot;
+use crate::wire::Mac;
+use arc_swap::ArcSwap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Most segments in one TAP write: the kernel refuses UDP superframes beyond 64.
+const MAX_SEGMENTS: usize = 64;
+/// How long the control thread waits for a lane to let go of a descriptor.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// What a lane saw that the control thread decides about.
+pub enum Report {
+    /// A source MAC on a learning network that the FDB does not have there.
+    Seen {
+        /// Network.
+        slot: usize,
+        /// Inner source.
+        mac: Mac,
+        /// Outer source.
+        ip: IpAddr,
+    },
+    /// No destination for a unicast MAC.
+    MissMac {
+        /// Network.
+        slot: usize,
+        /// Destination looked for.
+        mac: Mac,
+    },
+    /// The proxy knows no neighbour.
+    MissIp {
+        /// Network.
+        slot: usize,
+        /// Address asked for.
+        ip: IpAddr,
+    },
+    /// A system call on the packet path failed in a way that an operator should know.
+    Fault {
+        /// Network, where one is concerned.
+        slot: Option<usize>,
+        /// The call.
+        call: &'static str,
+        /// Its error.
+        errno: i32,
+    },
+}
+
+/// A network's devices, as handed to one lane.
+pub struct Device {
+    /// Network.
+    pub slot: usize,
+    /// This lane's queue.
+    pub queue: TapQueue,
+    /// What the TAP takes.
+    pub offloads: TapOffloads,
+    /// Where frames leave.
+    pub pool: Arc<SendPool>,
+    /// This lane's counters of the network.
+    pub counters: Arc<NetworkCounters>,
+}
+
+enum Command {
+    AddDevice(Box<Device>),
+    RemoveDevice(usize, Sender<()>),
+    AddSocket(Arc<ReceiveSocket>),
+    RemoveSocket(Arc<ReceiveSocket>, Sender<()>),
+    Stop,
+}
+
+/// The control thread's end of a lane.
+pub struct Handle {
+    commands: Sender<Command>,
+    waker: Arc<Waker>,
+    /// What the lane counts.
+    pub counters: Arc<LaneCounters>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    fn tell(&self, command: Command) {
+        // A lane ends only after Stop, so there is somebody to receive.
+        let _ = self.commands.send(command);
+        self.waker.wake();
+    }
+
+    /// Gives the lane a queue.
+    pub fn add_device(&self, device: Device) {
+        self.tell(Command::AddDevice(Box::new(device)));
+    }
+
+    /// Takes a queue away and waits until it is closed.
+    pub fn remove_device(&self, slot: usize) {
+        let (done, wait) = channel();
+        self.tell(Command::RemoveDevice(slot, done));
+        let _ = wait.recv_timeout(LET_GO);
+    }
+
+    /// Gives the lane a socket.
+    pub fn add_socket(&self, socket: Arc<ReceiveSocket>) {
+        self.tell(Command::AddSocket(socket));
+    }
+
+    /// Takes a socket away and waits until the lane no longer holds it.
+    pub fn remove_socket(&self, socket: &Arc<ReceiveSocket>) {
+        let (done, wait) = channel();
+        self.tell(Command::RemoveSocket(Arc::clone(socket), done));
+        let _ = wait.recv_timeout(LET_GO);
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.tell(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What all lanes share with the control thread.
+#[derive(Clone)]
+pub struct Shared {
+    /// The tables.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where reports go; full means the report is counted and left out.
+    pub reports: SyncSender<Report>,
+    /// Tells the control thread that there are reports.
+    pub waker: Arc<Waker>,
+    /// Zero of the clock of ages and last-heard times.
+    pub started: Instant,
+}
+
+/// Starts a lane without devices.
+pub fn start(number: usize, shared: Shared) -> Result<Handle, SysError> {
+    let waker = Arc::new(Waker::new()?);
+    let (commands, receiver) = channel();
+    let counters = Arc::new(LaneCounters::default());
+    let epoll = Epoll::new(64)?;
+    epoll.add(waker.fd(), WAKER)?;
+    let lane = Lane {
+        commands: receiver,
+        waker: Arc::clone(&waker),
+        epoll,
+        devices: Vec::new(),
+        sockets: Vec::new(),
+        context: Context {
+            snapshot: shared.snapshot.load_full(),
+            shared,
+            counters: Arc::clone(&counters),
+            now: 0,
+            reported: false,
+        },
+        out: encap::Out::default(),
+        receive: ReceiveBatch::default(),
+    };
+    let thread = std::thread::Builder::new()
+        .name(format!("lane{number}"))
+        .spawn(move || lane.run())
+        .map_err(|error| SysError::from_io("clone", format!("lane {number}"), &error))?;
+    Ok(Handle { commands, waker, counters, thread: Some(thread) })
+}
+
+const WAKER: u64 = u64::MAX;
+const SOCKETS: u64 = 1 << 32;
+
+/// What both directions need in a turn.
+struct Context {
+    shared: Shared,
+    snapshot: Arc<Snapshot>,
+    counters: Arc<LaneCounters>,
+    /// Seconds since the dataplane started.
+    now: u32,
+    reported: bool,
+}
+
+impl Context {
+    fn report(&mut self, report: Report) {
+        self.reported = true;
+        if self.shared.reports.try_send(report).is_err() {
+            self.counters.reports_lost.add(1);
+        }
+    }
+}
+
+/// A device with what a lane keeps for it.
+struct Port {
+    device: Device,
+    coalescer: Coalescer,
+    /// The coalescer holds frames.
+    pending: bool,
+}
+
+struct Lane {
+    commands: Receiver<Command>,
+    waker: Arc<Waker>,
+    epoll: Epoll,
+    devices: Vec<Option<Port>>,
+    sockets: Vec<Option<Arc<ReceiveSocket>>>,
+    context: Context,
+    out: encap::Out,
+    receive: ReceiveBatch,
+}
+
+impl Lane {
+    fn run(mut self) {
+        let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
+        let mut worked = false;
+        loop {
+            ready.clear();
+            // After a turn with work, look without sleeping: more may have come meanwhile.
+            ready.extend(self.epoll.wait(if worked { 0 } else { -1 }));
+            if ready.is_empty() && worked {
+                self.context.counters.sleeps.add(1);
+                worked = false;
+                continue;
+            }
+            let begin = Instant::now();
+            self.context.now = u32::try_from(begin.duration_since(self.context.shared.started).as_secs()).unwrap_or(u32::MAX);
+            if ready.iter().any(|(number, _)| *number == WAKER) && !self.obey() {
+                return;
+            }
+            if !Arc::ptr_eq(&self.context.snapshot, &*self.context.shared.snapshot.load()) {
+                self.context.snapshot = self.context.shared.snapshot.load_full();
+            }
+            worked = false;
+            for (number, broken) in &ready {
+                worked |= self.serve(*number, *broken);
+            }
+            if std::mem::take(&mut self.context.reported) {
+                self.context.shared.waker.wake();
+            }
+            let spent = u64::try_from(begin.elapsed().as_micros()).unwrap_or(0);
+            self.context.counters.busy_us.add(spent);
+            self.context.counters.longest_turn_us.raise_to(spent);
+        }
+    }
+
+    /// Takes from one descriptor; true if there was something.
+    fn serve(&mut self, number: u64, broken: bool) -> bool {
+        if number == WAKER {
+            return false;
+        }
+        let index = (number & (SOCKETS - 1)) as usize;
+        if number & SOCKETS == 0 {
+            let Some(port) = self.devices.get_mut(index).and_then(Option::as_mut) else { return false };
+            if broken {
+                // EPOLLERR without input: the device is down or gone. The control thread sees it by netlink; until it is back
+                // or taken away, do not spin on it.
+                self.epoll.remove(port.device.queue.fd());
+                self.context.report(Report::Fault { slot: Some(index), call: "poll", errno: libc::EBADFD });
+                return false;
+            }
+            return encap::serve(&mut self.context, &port.device, &mut self.out);
+        }
+        match self.sockets.get(index) {
+            Some(Some(socket)) => decap::serve(&mut self.context, socket, &mut self.receive, &mut self.devices),
+            _ => false,
+        }
+    }
+
+    /// Carries out commands; false when the lane is to end.
+    fn obey(&mut self) -> bool {
+        self.waker.clear();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::AddDevice(device) => {
+                    let slot = device.slot;
+                    if self.epoll.add(device.queue.fd(), slot as u64).is_err() {
+                        self.context.report(Report::Fault { slot: Some(slot), call: "epoll_ctl", errno: libc::ENOSPC });
+                    }
+                    let coalescer = Coalescer::new(MAX_SEGMENTS, device.offloads.uso);
+                    place(&mut self.devices, slot, Port { device: *device, coalescer, pending: false });
+                }
+                Command::RemoveDevice(slot, done) => {
+                    if let Some(port) = self.devices.get_mut(slot).and_then(Option::take) {
+                        self.epoll.remove(port.device.queue.fd());
+                        drop(port);
+                    }
+                    let _ = done.send(());
+                }
+                Command::AddSocket(socket) => {
+                    let free = self.sockets.iter().position(Option::is_none).unwrap_or(self.sockets.len());
+                    if self.epoll.add(socket.fd(), SOCKETS | free as u64).is_err() {
+                        self.context.report(Report::Fault { slot: None, call: "epoll_ctl", errno: libc::ENOSPC });
+                    }
+                    place(&mut self.sockets, free, socket);
+                }
+                Command::RemoveSocket(socket, done) => {
+                    if let Some(held) =
+                        self.sockets.iter_mut().find(|held| held.as_ref().is_some_and(|held| Arc::ptr_eq(held, &socket)))
+                    {
+                        self.epoll.remove(socket.fd());
+                        *held = None;
+                    }
+                    drop(socket);
+                    let _ = done.send(());
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+}
+
+fn place<T>(list: &mut Vec<Option<T>>, index: usize, value: T) {
+    if list.len() <= index {
+        list.resize_with(index + 1, || None);
+    }
+    if let Some(place) = list.get_mut(index) {
+        *place = Some(value);
+    }
+}
+
+/// Why a TAP would not take a frame.
+fn tap_error(errno: i32) -> DropReason {
+    match errno {
+        libc::EIO | libc::EBADFD | libc::ENODEV => DropReason::TapDown,
+        libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM => DropReason::TapFull,
+        _ => DropReason::TapRejected,
+    }
+}

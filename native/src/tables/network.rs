@@ -1,0 +1,101 @@
+//! One network as the lanes see it, and the snapshot of all of them.
+
+use super::{Neighbours, Peer, Sharded};
+use crate::wire::{Mac, vxlan};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+/// One place to send to, with everything that encapsulation needs computed beforehand.
+pub struct Target {
+    /// VTEP and UDP port.
+    pub address: SocketAddr,
+    /// The VXLAN header to put in front.
+    pub header: [u8; vxlan::HEADER_LEN],
+    /// Counters of the VTEP.
+    pub peer: Arc<Peer>,
+}
+
+/// The value of an FDB key.
+pub struct FdbTargets {
+    /// One for a unicast MAC; any number for the flood list and multicast MACs.
+    pub targets: Box<[Target]>,
+    /// Learned or added as dynamic: moves when its MAC shows up elsewhere, and ages. The others do neither.
+    pub dynamic: bool,
+    /// Seconds on the dataplane's clock at which a received frame last refreshed it.
+    pub used: AtomicU32,
+}
+
+impl FdbTargets {
+    /// True when a frame whose outer source is `source` agrees with this entry.
+    pub fn is_at(&self, source: IpAddr) -> bool {
+        self.targets.iter().any(|target| target.address.ip() == source)
+    }
+}
+
+/// Where datagrams come in: networks of one family and port share their VNIs' number space, as in the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct PortKey {
+    /// IPv6 underlay.
+    pub v6: bool,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// One VNI with its tables and policy.
+#[derive(Clone)]
+pub struct Network {
+    /// Index among the lanes' devices; reused after the network is gone from every lane.
+    pub slot: usize,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// Where it receives.
+    pub port: PortKey,
+    /// MAC of the TAP.
+    pub mac: Mac,
+    /// MTU of the TAP.
+    pub mtu: u32,
+    /// Largest IP packet that the underlay carries unfragmented, as known when the network was made.
+    pub underlay_mtu: u32,
+    /// Answer ARP and neighbour solicitations.
+    pub proxy: bool,
+    /// Learn source MACs.
+    pub learning: bool,
+    /// Take frames from known VTEPs only.
+    pub peersonly: bool,
+    /// MAC -> where to.
+    pub fdb: Sharded<Mac, Arc<FdbTargets>>,
+    /// Address or subnet -> MAC.
+    pub neighbours: Neighbours,
+    /// Known VTEPs.
+    pub peers: Sharded<IpAddr, Arc<Peer>>,
+}
+
+impl Network {
+    /// Where a frame for `destination` goes: exact match (multicast and broadcast entries included), then the flood list.
+    pub fn targets(&self, destination: Mac) -> Option<&Arc<FdbTargets>> {
+        self.fdb.get(&destination).or_else(|| self.fdb.get(&Mac::ZERO))
+    }
+}
+
+/// All networks, as published to the lanes.
+#[derive(Default, Clone)]
+pub struct Snapshot {
+    /// By slot.
+    pub networks: Vec<Option<Arc<Network>>>,
+    /// (where it came in, VNI) -> slot.
+    pub vnis: HashMap<(PortKey, u32), usize>,
+}
+
+impl Snapshot {
+    /// The network of a slot.
+    pub fn network(&self, slot: usize) -> Option<&Arc<Network>> {
+        self.networks.get(slot)?.as_ref()
+    }
+
+    /// The network of a VNI that came in at a port.
+    pub fn by_vni(&self, port: PortKey, vni: u32) -> Option<&Arc<Network>> {
+        self.network(*self.vnis.get(&(port, vni))?)
+    }
+}
