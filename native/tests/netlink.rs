@@ -806,7 +806,7 @@ fn each_change_has_an_outcome_of_its_own_that_says_what_to_do() {
     assert!(errors.iter().all(|error| error.as_ref().is_some_and(|error| error.name == "ENOENT")), "{errors:?}");
 
     let own = ns.change(route_replace("eth0", "10.246.13.0/24", Some("192.0.2.1"), true)).unwrap_err();
-    assert!(own.contains("EINVAL") && own.contains("must not be an own address"), "{own}");
+    assert!(own.contains("EINVAL") && own.contains("an own address cannot be a gateway"), "{own}");
 
     host::set_sysctl(Some(&ns.0), "net/ipv6/conf/eth0/disable_ipv6", "1").unwrap();
     let off = ns.change(address_add("eth0", "2001:db8::9/64")).unwrap_err();

@@ -6,6 +6,11 @@ export const PROTOCOL = 1;
 export const ROUTE_PROTOCOL = 86;
 
 /**
+ * An Ethernet (EUI-48) address.
+ */
+export type Mac = string;
+
+/**
  * Parameters of a method that takes none.
  */
 export type Empty = Record<symbol, never>;

@@ -2,6 +2,7 @@
 
 use super::protocol::*;
 use crate::drops::DropReason;
+use crate::wire::Mac;
 use crate::{protocol_methods, protocol_notifications};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,7 +25,7 @@ fn typescript() -> String {
         .unwrap();
     macro_rules! declare { ($($name:ident)+) => { $(declaration::<$name>(&mut out, &config);)+ } }
     declare! {
-        Empty Hello Capabilities NetworkSpec NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
+        Mac Empty Hello Capabilities NetworkSpec NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
         TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange NeighChange HostRead HostFacts
         LinkFacts AddressFacts RouteFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
         PeerStats Stats MissEvent FdbEvent ChangedEvent LinkEvent OffloadEvent Shutdown DropReason

@@ -144,7 +144,7 @@ impl Changer<'_> {
                     metric: *metric,
                     protocol: ROUTE_PROTOCOL,
                 };
-                self.netlink.replace_route(&route).map_err(|error| explained(error, object, dev))
+                self.netlink.replace_route(&route).map_err(|error| gateway_explained(error, object, dev, *via))
             }
             HostOperation::RouteDel { dev, destination, via, metric } => {
                 let object = route_text(*destination, *via, dev, "");
@@ -223,32 +223,46 @@ fn route_text(destination: IpNet, via: Option<IpAddr>, dev: &str, onlink: &str) 
 
 /// Names the link in place of its number and says what to do, where the number of the error lets one know.
 fn explained(error: SysError, object: String, dev: &str) -> SysError {
-    let route = error.call == "RTM_NEWROUTE";
     let hint = match error.errno {
         libc::EPERM => Some("it needs CAP_NET_ADMIN in the user namespace that owns the network namespace".to_owned()),
         libc::ENODEV => Some(format!("{dev} has gone meanwhile; create it again")),
         libc::ENETDOWN => Some(format!("set {dev} up first")),
-        libc::ENETUNREACH | libc::EHOSTUNREACH if route => {
-            Some(format!("the gateway is in no network of {dev}; give {dev} an address there, or set onlink"))
-        }
-        // ip6_route_check_nh_onlink; IPv4 has no such rule.
-        libc::EINVAL if route && object.contains(" via ") && object.contains(':') => {
-            Some("IPv6 refuses onlink for a gateway that has a route through another link; delete that route first".to_owned())
-        }
-        // __inet_dev_addr_type takes every address for broadcast as long as there is no table `local`.
-        libc::EINVAL if route && object.contains(" via ") => Some(
-            "a gateway must not be an own address, and a namespace that never had an IPv4 address takes none: add the address first"
-                .to_owned(),
-        ),
-        libc::EEXIST if error.call == "RTM_NEWADDR" => {
-            Some("the address is there with another prefix length; delete that one first".to_owned())
-        }
+        libc::EEXIST => Some("it is there with another prefix length; delete that one first".to_owned()),
         libc::EACCES | libc::EOPNOTSUPP | libc::EAFNOSUPPORT => {
             Some(format!("if this is IPv6, it is switched off: see net/ipv6/conf/{dev}/disable_ipv6, or ipv6.disable=1 at boot"))
         }
         _ => None,
     };
-    let sentences: Vec<String> = error.detail.into_iter().chain(hint).collect();
-    let detail = (!sentences.is_empty()).then(|| sentences.join("; "));
-    SysError { object, detail, ..error }
+    with_hint(SysError { object, ..error }, hint)
+}
+
+/// As `explained`, for a route that was refused because of its gateway.
+fn gateway_explained(error: SysError, object: String, dev: &str, via: Option<IpAddr>) -> SysError {
+    let hint = match (error.errno, via) {
+        (libc::ENETUNREACH | libc::EHOSTUNREACH, Some(_)) => {
+            format!("the gateway is in no network of {dev}; give {dev} an address there, or set onlink")
+        }
+        // fib_check_nh: before the first address there is no table `local`, and every address counts as broadcast.
+        (libc::EINVAL, Some(IpAddr::V4(_))) => {
+            "an own address cannot be a gateway, and before the namespace has an IPv4 address none can: add that first".to_owned()
+        }
+        // ip6_route_check_nh_onlink; IPv4 has no such rule.
+        (libc::EINVAL, Some(IpAddr::V6(_))) => {
+            "an own address cannot be a gateway, nor can one with a route through another link: delete that route first"
+                .to_owned()
+        }
+        _ => return explained(error, object, dev),
+    };
+    with_hint(SysError { object, ..error }, Some(hint))
+}
+
+fn with_hint(error: SysError, hint: Option<String>) -> SysError {
+    match (hint, &error.detail) {
+        (Some(hint), Some(detail)) => {
+            let both = format!("{detail}; {hint}");
+            error.with_detail(both)
+        }
+        (Some(hint), None) => error.with_detail(hint),
+        (None, _) => error,
+    }
 }

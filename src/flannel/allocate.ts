@@ -1,0 +1,55 @@
+/** Which subnets a host may lease (flannel `pkg/subnet/etcd/local_manager.go`, `allocateSubnet`). */
+import { type Ipv4, ipv4ToNumber, numberToIpv4 } from '../net/ip.ts';
+import { type Prefix, prefixBase, prefixFamily, prefixLength } from '../net/prefix.ts';
+import type { NetworkConfig } from './config.ts';
+
+/** As many free subnets as flannel collects before it picks one at random: enough that hosts starting together differ. */
+const CANDIDATES_MAX = 100;
+
+/** The first free subnets of the range, at most 100, in order; those that overlap a taken one are left out. */
+export function candidateSubnets(config: NetworkConfig, taken: Iterable<Prefix>): Prefix[] {
+  const size = 2 ** (32 - config.subnetLen);
+  const last = ipv4ToNumber(config.subnetMax);
+  const spans = sortedSpans(taken);
+  const free: Prefix[] = [];
+  let next = 0;
+  for (let base = ipv4ToNumber(config.subnetMin); base <= last && free.length < CANDIDATES_MAX; ) {
+    // Spans are sorted by start, and `base` only grows: one that ends below it never matters again.
+    while (next < spans.length && (spans[next] as Span).end <= base) next += 1;
+    const span = spans[next];
+    if (span !== undefined && span.start < base + size) {
+      base = Math.ceil(span.end / size) * size;
+    } else {
+      free.push(`${numberToIpv4(base)}/${config.subnetLen}` as Prefix);
+      base += size;
+    }
+  }
+  return free;
+}
+
+/** True if the subnet has the configured length and lies in the range that is leased. */
+export function fitsConfig(config: NetworkConfig, subnet: Prefix): boolean {
+  if (prefixFamily(subnet) !== 4 || prefixLength(subnet) !== config.subnetLen) return false;
+  const base = ipv4ToNumber(prefixBase(subnet) as Ipv4);
+  return base >= ipv4ToNumber(config.subnetMin) && base <= ipv4ToNumber(config.subnetMax);
+}
+
+/** Addresses from `start` up to, not including, `end`. */
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * IPv4 spans by start. Prefixes either nest or are apart, so among equal starts the longest comes first and a later span
+ * ends above an earlier one or lies within it.
+ */
+function sortedSpans(prefixes: Iterable<Prefix>): Span[] {
+  const spans: Span[] = [];
+  for (const prefix of prefixes) {
+    if (prefixFamily(prefix) !== 4) continue;
+    const start = ipv4ToNumber(prefixBase(prefix) as Ipv4);
+    spans.push({ start, end: start + 2 ** (32 - prefixLength(prefix)) });
+  }
+  return spans.sort((a, b) => a.start - b.start || b.end - a.end);
+}

@@ -1,0 +1,205 @@
+/**
+ * The network configuration below `<prefix>/config`: flannel's names, defaults and limits (flannel `pkg/subnet/config.go`,
+ * `CheckNetworkConfig`, and `pkg/backend/vxlan/vxlan.go`).
+ */
+
+import { AddressError, quote } from '../net/errors.ts';
+import { type Ipv4, ipv4ToNumber, numberToIpv4, parseIpv4 } from '../net/ip.ts';
+import { type Prefix, parseNetworkOf, prefixBase, prefixContains, prefixFamily, prefixLength } from '../net/prefix.ts';
+import { GoObject, parseGoObject } from './go-json.ts';
+
+/** The `Backend` object of type vxlan. */
+export interface VxlanBackend {
+  readonly type: 'vxlan';
+  /** 1 where absent, as with flannel. */
+  readonly vni: number;
+  /** 8472 where absent or 0: the kernel's default for devices made without a port, which flannel leaves in place. */
+  readonly port: number;
+  /** MTU of the *underlay* to count with in place of the interface's; the overlay's is this less the overhead. */
+  readonly mtu?: number;
+  readonly learning: boolean;
+  readonly gbp: boolean;
+  readonly directRouting: boolean;
+}
+
+export interface NetworkConfig {
+  readonly network: Prefix;
+  readonly subnetLen: number;
+  /** Base of the first subnet that may be leased. */
+  readonly subnetMin: Ipv4;
+  /** Base of the last subnet that may be leased. */
+  readonly subnetMax: Ipv4;
+  readonly enableIpv4: boolean;
+  readonly enableIpv6: boolean;
+  readonly backend: VxlanBackend;
+}
+
+/** Default of `Backend.VNI`. */
+export const DEFAULT_VNI = 1;
+
+/** Linux made this port its default before IANA assigned 4789. */
+export const DEFAULT_PORT = 8472;
+
+/** 24 bits (RFC 7348 §5). */
+const VNI_MAX = 0xff_ffff;
+
+/** The smallest IPv4 MTU (68, RFC 791) and the overhead of VXLAN over IPv4 (50). */
+const MTU_MIN = 68 + 50;
+const MTU_MAX = 65535;
+
+/** Reads the JSON text of `<prefix>/config`. Throws `FlannelError`. */
+export function parseNetworkConfig(text: string): NetworkConfig {
+  return readNetworkConfig(parseGoObject(text, 'INVALID_CONFIG'));
+}
+
+/** Reads a configuration that is already a value, such as a section of a YAML file. Throws `FlannelError`. */
+export function networkConfigOf(value: unknown): NetworkConfig {
+  return readNetworkConfig(new GoObject(value, 'INVALID_CONFIG', ''));
+}
+
+function readNetworkConfig(fields: GoObject): NetworkConfig {
+  refuseUnserved(fields);
+  const network = readNetwork(fields);
+  const subnetLen = readSubnetLen(fields, network);
+  return {
+    network,
+    subnetLen,
+    ...readRange(fields, network, subnetLen),
+    enableIpv4: true,
+    enableIpv6: false,
+    backend: readBackend(fields),
+  };
+}
+
+function refuseUnserved(fields: GoObject): void {
+  if (fields.boolean('EnableIPv6') === true) {
+    throw fields.error(
+      'EnableIPv6',
+      'is true, and IPv6 overlays are not served yet: run vtepd on a network without EnableIPv6',
+      'UNSUPPORTED_CONFIG',
+    );
+  }
+  if (fields.boolean('EnableIPv4') === false) {
+    throw fields.error(
+      'EnableIPv4',
+      'is false, and networks without IPv4 are not served yet: remove the field or set it to true',
+      'UNSUPPORTED_CONFIG',
+    );
+  }
+}
+
+function readNetwork(fields: GoObject): Prefix {
+  const text = fields.string('Network');
+  if (text === undefined) {
+    throw fields.error('Network', 'is missing: write the IPv4 network of all subnets, such as "10.246.0.0/16"');
+  }
+  const network = readAddress(fields, 'Network', () => parseNetworkOf(text));
+  if (prefixFamily(network) !== 4) {
+    throw fields.error('Network', `is ${quote(text)}, an IPv6 network: write an IPv4 network such as "10.246.0.0/16"`);
+  }
+  if (network === '0.0.0.0/0') {
+    throw fields.error('Network', 'is 0.0.0.0/0: write a network such as "10.246.0.0/16"');
+  }
+  return network;
+}
+
+/** A subnet needs four addresses (/30) and a network four subnets, because the first one is not leased. */
+function readSubnetLen(fields: GoObject, network: Prefix): number {
+  const networkLen = prefixLength(network);
+  if (networkLen > 28) {
+    throw fields.error('Network', `is ${network}, too small for four subnets: write a network of /28 or larger`);
+  }
+  // 0 is Go's zero value and means absent.
+  const given = fields.integer('SubnetLen', 0, 30) ?? 0;
+  if (given === 0) return networkLen <= 22 ? 24 : networkLen + 2;
+  if (given < networkLen + 2) {
+    throw fields.error(
+      'SubnetLen',
+      `is ${given}, and ${network} has no room for four such subnets: write ${networkLen + 2} to 30, or a larger Network`,
+    );
+  }
+  return given;
+}
+
+function readRange(fields: GoObject, network: Prefix, subnetLen: number): { subnetMin: Ipv4; subnetMax: Ipv4 } {
+  const base = ipv4ToNumber(prefixBase(network) as Ipv4);
+  const size = 2 ** (32 - subnetLen);
+  const end = base + 2 ** (32 - prefixLength(network));
+  const subnetMin = readBound(fields, 'SubnetMin', network, size) ?? base + size;
+  const subnetMax = readBound(fields, 'SubnetMax', network, size) ?? end - size;
+  if (subnetMin > subnetMax) {
+    throw fields.error(
+      'SubnetMin',
+      `is ${numberToIpv4(subnetMin)}, above SubnetMax ${numberToIpv4(subnetMax)}: no subnet is left to lease, widen the range`,
+    );
+  }
+  return { subnetMin: numberToIpv4(subnetMin), subnetMax: numberToIpv4(subnetMax) };
+}
+
+function readBound(fields: GoObject, name: string, network: Prefix, size: number): number | undefined {
+  const text = fields.string(name);
+  if (text === undefined) return undefined;
+  const bound = readAddress(fields, name, () => parseIpv4(text));
+  const value = ipv4ToNumber(bound);
+  // 0.0.0.0 is Go's zero value and means absent.
+  if (value === 0) return undefined;
+  if (!prefixContains(network, bound)) {
+    throw fields.error(name, `is ${bound}, outside the Network ${network}: write the base of a subnet inside it`);
+  }
+  if (value % size !== 0) {
+    const below = numberToIpv4(value - (value % size));
+    throw fields.error(
+      name,
+      `is ${bound}, not the base of a /${32 - Math.log2(size)} subnet: write ${below} or the next one`,
+    );
+  }
+  return value;
+}
+
+function readBackend(fields: GoObject): VxlanBackend {
+  const backend = fields.object('Backend');
+  if (backend === undefined) {
+    // Flannel's code takes udp here, its manual says vxlan: only the code runs on the peers.
+    throw fields.error(
+      'Backend',
+      'is missing, which means the type "udp" to flannel, and vtepd serves "vxlan" only: write "Backend": {"Type": "vxlan"}',
+      'UNSUPPORTED_CONFIG',
+    );
+  }
+  const type = backend.string('Type') ?? '';
+  if (type.toLowerCase() !== 'vxlan') {
+    throw backend.error(
+      'Type',
+      type === ''
+        ? 'is missing: write "vxlan"'
+        : `is ${quote(type)}, and vtepd serves "vxlan" only: use flanneld for this network, or change its type on all hosts`,
+      'UNSUPPORTED_CONFIG',
+    );
+  }
+  // 0 is Go's zero value: the MTU of the interface.
+  const mtu = backend.integer('MTU', 0, MTU_MAX) ?? 0;
+  if (mtu !== 0 && mtu < MTU_MIN) {
+    throw backend.error(
+      'MTU',
+      `is ${mtu}, the underlay's MTU: write ${MTU_MIN} to ${MTU_MAX}, or 0 for the interface's`,
+    );
+  }
+  return {
+    type: 'vxlan',
+    vni: backend.integer('VNI', 0, VNI_MAX) ?? DEFAULT_VNI,
+    port: backend.integer('Port', 0, 65535) || DEFAULT_PORT,
+    ...(mtu === 0 ? {} : { mtu }),
+    learning: backend.boolean('Learning') ?? false,
+    gbp: backend.boolean('GBP') ?? false,
+    directRouting: backend.boolean('DirectRouting') ?? false,
+  };
+}
+
+function readAddress<T>(fields: GoObject, name: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof AddressError) throw fields.error(name, error.message);
+    throw error;
+  }
+}

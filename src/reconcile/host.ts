@@ -1,0 +1,115 @@
+/**
+ * Desired addresses and routes of one device against what the kernel holds -> operations. Only our device is touched. Of
+ * what is found on it, ours are the routes marked with `ROUTE_PROTOCOL` and the addresses of full length (`/32`, `/128`,
+ * the only ones that we set): what an operator adds by hand stays.
+ */
+import { type HostFacts, type HostOperation, ROUTE_PROTOCOL, type RouteFacts } from '../dataplane/protocol.ts';
+import type { DesiredRoute } from './desired.ts';
+
+export interface DesiredHost {
+  readonly dev: string;
+  /** Address and length, such as `10.246.30.0/32`. */
+  readonly addresses: readonly string[];
+  readonly routes: readonly DesiredRoute[];
+}
+
+export interface HostPlan {
+  readonly operations: readonly HostOperation[];
+  /** What was left alone because something else on the host stands in its place: sentences for the log. */
+  readonly conflicts: readonly string[];
+}
+
+/** What makes `facts` equal to `desired`; empty when they are. */
+export function planHost(facts: HostFacts, desired: DesiredHost): HostPlan {
+  const link = facts.links.find((candidate) => candidate.name === desired.dev);
+  if (link === undefined) {
+    return { operations: [], conflicts: [`device ${desired.dev} does not exist: no address and no route is set`] };
+  }
+  const addresses = planAddresses(link.addresses, desired);
+  const routes = planRoutes(facts.routes, desired);
+  const up: HostOperation[] = link.up ? [] : [{ op: 'link.set', dev: desired.dev, up: true }];
+  return { operations: [...up, ...addresses, ...routes.operations], conflicts: routes.conflicts };
+}
+
+/** The operations for a difference that is already known; deletions come first. */
+export function routeOperations(
+  dev: string,
+  routes: { readonly added: readonly DesiredRoute[]; readonly removed: readonly DesiredRoute[] },
+): HostOperation[] {
+  return [
+    ...routes.removed.map((route) => deletion(dev, route.destination, route.via ?? null, null)),
+    ...routes.added.map((route) => replacement(dev, route)),
+  ];
+}
+
+/** Additions first: without any IPv4 address the kernel flushes the device's routes (fib_inetaddr_event, NETDEV_DOWN). */
+function planAddresses(held: HostFacts['links'][number]['addresses'], desired: DesiredHost): HostOperation[] {
+  const wanted = new Set(desired.addresses);
+  const present = new Set(held.map((fact) => fact.address));
+  const operations: HostOperation[] = [];
+  for (const address of wanted) {
+    if (!present.has(address)) operations.push({ op: 'address.add', dev: desired.dev, address });
+  }
+  for (const { address, scope } of held) {
+    if (!wanted.has(address) && scope === 'global' && /\/(?:32|128)$/.test(address) && !/:.*\/32$/.test(address)) {
+      operations.push({ op: 'address.del', dev: desired.dev, address });
+    }
+  }
+  return operations;
+}
+
+function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan {
+  const { dev } = desired;
+  const byDestination = new Map<string, RouteFacts[]>();
+  for (const fact of held) {
+    const facts = byDestination.get(fact.destination);
+    if (facts === undefined) byDestination.set(fact.destination, [fact]);
+    else facts.push(fact);
+  }
+  const deletions: HostOperation[] = [];
+  const additions: HostOperation[] = [];
+  const conflicts: string[] = [];
+  const kept = new Set<RouteFacts>();
+  for (const route of desired.routes) {
+    const metric = defaultMetric(route.destination);
+    const rivals = (byDestination.get(route.destination) ?? []).filter((fact) => fact.metric === metric);
+    const other = rivals.find((fact) => fact.dev !== dev);
+    const equal = rivals.find(
+      (fact) => isOurs(fact, dev) && (fact.via ?? undefined) === route.via && fact.onlink === route.onlink,
+    );
+    if (equal !== undefined) {
+      kept.add(equal);
+    } else if (other !== undefined) {
+      // A replacing request takes the first route of this destination and metric, whatever its device.
+      conflicts.push(
+        `route ${route.destination} goes to ${other.dev ?? other.via ?? 'elsewhere'} on this host and was left alone; ` +
+          `traffic to that subnet does not reach ${dev} until it is deleted (ip route del ${route.destination})`,
+      );
+    } else {
+      for (const fact of rivals) kept.add(fact);
+      additions.push(replacement(dev, route));
+    }
+  }
+  for (const fact of held) {
+    if (isOurs(fact, dev) && !kept.has(fact)) deletions.push(deletion(dev, fact.destination, fact.via, fact.metric));
+  }
+  return { operations: [...deletions, ...additions], conflicts };
+}
+
+function isOurs(fact: RouteFacts, dev: string): boolean {
+  return fact.dev === dev && fact.protocol === ROUTE_PROTOCOL;
+}
+
+/** Priority of a route made without one: 0 for IPv4, IP6_RT_PRIO_USER for IPv6 (linux/ipv6_route.h). */
+function defaultMetric(destination: string): number {
+  return destination.includes(':') ? 1024 : 0;
+}
+
+function replacement(dev: string, route: DesiredRoute): HostOperation {
+  const { destination, via, onlink } = route;
+  return { op: 'route.replace', dev, destination, via: via ?? null, onlink, metric: null };
+}
+
+function deletion(dev: string, destination: string, via: string | null, metric: number | null): HostOperation {
+  return { op: 'route.del', dev, destination, via, metric };
+}

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatSubnetEnv, parseSubnetEnv } from '../../../src/flannel/subnet-env.ts';
+import { parsePrefix } from '../../../src/net/prefix.ts';
+
+const env = {
+  network: parsePrefix('10.246.0.0/16'),
+  subnet: parsePrefix('10.246.18.0/24'),
+  mtu: 1450,
+  ipMasq: true,
+};
+
+const TEXT = 'FLANNEL_NETWORK=10.246.0.0/16\nFLANNEL_SUBNET=10.246.18.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n';
+
+test("flannel's exact text", () => {
+  assert.equal(formatSubnetEnv(env), TEXT);
+  assert.match(formatSubnetEnv({ ...env, ipMasq: false }), /\nFLANNEL_IPMASQ=false\n$/);
+});
+
+test('read back', () => {
+  assert.deepEqual(parseSubnetEnv(TEXT), env);
+});
+
+test("a dual-stack flanneld's file gives its IPv4 half", () => {
+  const text =
+    'FLANNEL_NETWORK=10.246.0.0/16\nFLANNEL_SUBNET=10.246.18.1/24\nFLANNEL_IPV6_NETWORK=fd00:246::/48\nFLANNEL_IPV6_SUBNET=fd00:246:0:f::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n';
+  assert.deepEqual(parseSubnetEnv(text), env);
+});
+
+test('unreadable fields are skipped one by one', () => {
+  assert.deepEqual(parseSubnetEnv(''), {});
+  assert.deepEqual(parseSubnetEnv('FLANNEL_SUBNET=nonsense\nFLANNEL_MTU=x\nFLANNEL_IPMASQ=1\n\0\n=\n'), {});
+  assert.deepEqual(parseSubnetEnv('# by hand\r\nexport FLANNEL_SUBNET="10.246.18.1/24"\r\nFLANNEL_MTU=1450'), {
+    subnet: '10.246.18.0/24',
+    mtu: 1450,
+  });
+  assert.deepEqual(parseSubnetEnv('FLANNEL_NETWORK=bad,fd00::/8,10.246.0.0/16,10.1.0.0/16'), {
+    network: '10.246.0.0/16',
+  });
+});
