@@ -51,40 +51,61 @@ impl Drops {
     }
 }
 
-/// What one lane counts about one network.
-#[derive(Default)]
-#[expect(missing_docs, reason = "the protocol's NetworkStats documents each")]
-pub struct NetworkCounters {
-    pub rx_packets: Counter,
-    pub rx_bytes: Counter,
-    pub tx_packets: Counter,
-    pub tx_bytes: Counter,
-    pub arp_replies: Counter,
-    pub nd_replies: Counter,
-    pub partial_checksums: Counter,
-    pub whole_superframes: Counter,
-    pub drops: Drops,
+macro_rules! counters {
+    ($(#[$meta:meta])* pub struct $name:ident { $($field:ident,)+ }) => {
+        $(#[$meta])*
+        #[derive(Default)]
+        pub struct $name {
+            $(pub $field: Counter,)+
+            /// Frames that died, by reason.
+            pub drops: Drops,
+        }
+
+        impl $name {
+            /// Adds what another one, whose writer has ended, had counted.
+            pub fn absorb(&self, other: &Self) {
+                $(self.$field.add(other.$field.get());)+
+                for reason in DropReason::ALL {
+                    self.drops.add(*reason, other.drops.get(*reason));
+                }
+            }
+        }
+    };
 }
 
-/// What one lane counts about itself.
-#[derive(Default)]
+counters! {
+/// What one lane counts about one network.
+#[expect(missing_docs, reason = "the protocol's NetworkStats documents each")]
+pub struct NetworkCounters {
+    rx_packets,
+    rx_bytes,
+    tx_packets,
+    tx_bytes,
+    arp_replies,
+    nd_replies,
+    partial_checksums,
+    whole_superframes,
+}
+}
+
+counters! {
+/// What one lane counts about itself. Its drops are of frames that died before a network was known; `reports_lost` are learning
+/// and miss reports that did not fit the queue to the control thread.
 #[expect(missing_docs, reason = "the protocol's LaneStats documents each")]
 pub struct LaneCounters {
-    pub rx_packets: Counter,
-    pub rx_bytes: Counter,
-    pub tx_packets: Counter,
-    pub tx_bytes: Counter,
-    pub tap_reads: Counter,
-    pub tap_writes: Counter,
-    pub udp_receives: Counter,
-    pub udp_sends: Counter,
-    pub udp_messages_received: Counter,
-    pub udp_messages_sent: Counter,
-    pub sleeps: Counter,
-    pub busy_us: Counter,
-    pub longest_turn_us: Counter,
-    /// Frames that died before a network was known.
-    pub drops: Drops,
-    /// Learning and miss reports that did not fit the queue to the control thread.
-    pub reports_lost: Counter,
+    rx_packets,
+    rx_bytes,
+    tx_packets,
+    tx_bytes,
+    tap_reads,
+    tap_writes,
+    udp_receives,
+    udp_sends,
+    udp_messages_received,
+    udp_messages_sent,
+    sleeps,
+    busy_us,
+    longest_turn_us,
+    reports_lost,
+}
 }

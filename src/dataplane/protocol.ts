@@ -972,6 +972,54 @@ offload: string,
 reason: string, };
 
 /**
+ * One offload: whether it can be used, may be used, and is used.
+ */
+export type OffloadState = { 
+/**
+ * `tap_tso`, `tap_uso`, `udp_segment` or `udp_gro`.
+ */
+offload: string, 
+/**
+ * The kernel took it when it was tried.
+ */
+supported: boolean, 
+/**
+ * Its switch is on.
+ */
+enabled: boolean, 
+/**
+ * It is in use.
+ */
+active: boolean, 
+/**
+ * Why it is not in use; empty where it is.
+ */
+reason: string, };
+
+/**
+ * `offloads.set`: one switch. Takes effect at once; on again forgets an earlier failure.
+ */
+export type OffloadSet = { 
+/**
+ * `tap_tso`, `tap_uso`, `udp_segment` or `udp_gro`.
+ */
+offload: string, 
+/**
+ * On or off.
+ */
+enabled: boolean, };
+
+/**
+ * `lanes.set`: how many lanes move packets, 1 to 64. Takes effect at once; frames that wait in the TAP queue of a lane that
+ * ends are lost.
+ */
+export type LanesSet = { 
+/**
+ * The number.
+ */
+lanes: number, };
+
+/**
  * `shutdown`: ends the dataplane.
  */
 export type Shutdown = { 
@@ -1034,6 +1082,9 @@ export interface Methods {
   "host.route_get": { params: RouteGet; result: RouteFacts };
   "host.change": { params: HostChange; result: HostChanged };
   "stats": { params: Empty; result: Stats };
+  "offloads.show": { params: Empty; result: Array<OffloadState> };
+  "offloads.set": { params: OffloadSet; result: Array<OffloadState> };
+  "lanes.set": { params: LanesSet; result: Hello };
   "events.subscribe": { params: Empty; result: Empty };
   "shutdown": { params: Shutdown; result: Empty };
 }

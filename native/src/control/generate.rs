@@ -28,7 +28,7 @@ fn typescript() -> String {
         Mac Empty Hello Capabilities NetworkSpec NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
         TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange NeighChange HostRead HostFacts
         LinkFacts AddressFacts RouteFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
-        PeerStats Stats MissEvent FdbEvent ChangedEvent LinkEvent OffloadEvent Shutdown DropReason
+        PeerStats Stats MissEvent FdbEvent ChangedEvent LinkEvent OffloadEvent OffloadState OffloadSet LanesSet Shutdown DropReason
     }
     out.push_str("/** What each drop reason means and what to do about it. */\nexport const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {\n");
     for reason in DropReason::ALL {

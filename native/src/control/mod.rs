@@ -6,8 +6,13 @@ mod events;
 #[cfg(test)]
 mod generate;
 mod host;
+mod lanes;
 mod master;
 mod network;
+mod networks;
+mod offloads;
 pub mod protocol;
 pub mod server;
 mod stats;
+mod underlay;
+mod watch;

@@ -8,7 +8,7 @@ use crate::io::error::SysError;
 use crate::io::host;
 use crate::io::netlink::{LinkMonitor, LinkSettings, Netlink};
 use crate::io::netns::Netns;
-use crate::io::tap::Tap;
+use crate::io::tap::{Tap, TapOffloads, TapQueue};
 use crate::io::udp::Endpoint;
 use crate::tables::PortKey;
 use crate::wire::Mac;
@@ -40,8 +40,14 @@ pub struct Held {
     pub listen: Listen,
     /// Where it sends from.
     pub endpoint: Endpoint,
+    /// What its TAP can do.
+    pub tap: TapOffloads,
+    /// Queues by lane.
+    pub queues: Vec<Arc<TapQueue>>,
     /// Counters by lane.
     pub counters: Vec<Arc<NetworkCounters>>,
+    /// What lanes that ended had counted.
+    pub retired: NetworkCounters,
 }
 
 /// Key of a set of receiving sockets.

@@ -683,6 +683,35 @@ wire_types! {
         pub reason: String,
     }
 
+    /// One offload: whether it can be used, may be used, and is used.
+    pub struct OffloadState {
+        /// `tap_tso`, `tap_uso`, `udp_segment` or `udp_gro`.
+        pub offload: String,
+        /// The kernel took it when it was tried.
+        pub supported: bool,
+        /// Its switch is on.
+        pub enabled: bool,
+        /// It is in use.
+        pub active: bool,
+        /// Why it is not in use; empty where it is.
+        pub reason: String,
+    }
+
+    /// `offloads.set`: one switch. Takes effect at once; on again forgets an earlier failure.
+    pub struct OffloadSet {
+        /// `tap_tso`, `tap_uso`, `udp_segment` or `udp_gro`.
+        pub offload: String,
+        /// On or off.
+        pub enabled: bool,
+    }
+
+    /// `lanes.set`: how many lanes move packets, 1 to 64. Takes effect at once; frames that wait in the TAP queue of a lane that
+    /// ends are lost.
+    pub struct LanesSet {
+        /// The number.
+        pub lanes: u32,
+    }
+
     /// `shutdown`: ends the dataplane.
     pub struct Shutdown {
         /// Also delete the TAPs (otherwise they stay, without carrier, with addresses and routes).
@@ -710,6 +739,9 @@ macro_rules! protocol_methods {
             "host.route_get" => host_route_get(RouteGet) -> RouteFacts;
             "host.change" => host_change(HostChange) -> HostChanged;
             "stats" => stats(Empty) -> Stats;
+            "offloads.show" => offloads_show(Empty) -> Vec<OffloadState>;
+            "offloads.set" => offloads_set(OffloadSet) -> Vec<OffloadState>;
+            "lanes.set" => lanes_set(LanesSet) -> Hello;
             "events.subscribe" => events_subscribe(Empty) -> Empty;
             "shutdown" => shutdown(Shutdown) -> Empty;
         }

@@ -18,7 +18,8 @@ fn drops<'a>(all: impl Iterator<Item = &'a Drops> + Clone) -> BTreeMap<String, u
 }
 
 fn network_stats(held: &Held) -> NetworkStats {
-    let sum = |pick: fn(&NetworkCounters) -> &Counter| held.counters.iter().map(|counters| pick(counters).get()).sum::<u64>();
+    let all = held.counters.iter().map(AsRef::as_ref).chain(std::iter::once(&held.retired));
+    let sum = |pick: fn(&NetworkCounters) -> &Counter| all.clone().map(|counters| pick(counters).get()).sum::<u64>();
     NetworkStats {
         network: held.spec.name.clone(),
         vni: held.spec.vni,
@@ -28,7 +29,7 @@ fn network_stats(held: &Held) -> NetworkStats {
         nd_replies: sum(|c| &c.nd_replies),
         partial_checksums: sum(|c| &c.partial_checksums),
         whole_superframes: sum(|c| &c.whole_superframes),
-        drops: drops(held.counters.iter().map(|counters| &counters.drops)),
+        drops: drops(all.clone().map(|counters| &counters.drops)),
         fdb_entries: held.master.fdb_len() as u32,
         neighbour_entries: held.master.neighbours_len() as u32,
     }
@@ -65,15 +66,15 @@ impl Engine {
             }));
         }
         peers.sort_by(|a, b| (&a.network, a.ip).cmp(&(&b.network, b.ip)));
+        let all = self.lanes.iter().map(|lane| lane.counters.as_ref()).chain(std::iter::once(&self.retired));
         Ok(Stats {
             uptime: u64::from(now),
             networks: self.networks.values().map(network_stats).collect(),
             lanes: lanes.collect(),
             peers,
-            drops: drops(self.lanes.iter().map(|lane| &lane.counters.drops)),
-            socket_overflows: self.socket_overflows(),
-            events_suppressed: self.events.suppressed
-                + self.lanes.iter().map(|lane| lane.counters.reports_lost.get()).sum::<u64>(),
+            drops: drops(all.clone().map(|counters| &counters.drops)),
+            socket_overflows: self.underlay.overflows(),
+            events_suppressed: self.events.suppressed + all.map(|counters| counters.reports_lost.get()).sum::<u64>(),
         })
     }
 }

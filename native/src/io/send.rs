@@ -12,7 +12,6 @@ use crate::tables::{Peer, Target};
 use std::mem::{size_of, zeroed};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 /// Linux before 6.9 takes 64 segments; beyond about 44 of full size a datagram train is at 64 KiB anyway.
 const MAX_TRAIN: u32 = 64;
@@ -283,7 +282,7 @@ impl SendBatch {
                 if message.datagrams > 1 && matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE) {
                     if errno == libc::EIO {
                         // No checksum offload on the way out (before Linux 6.11): trains cannot be sent at all.
-                        pool.segmentation.store(false, Relaxed);
+                        pool.set_segments(false);
                     }
                     Self::send_singly(&self.links, message, fd, buffers, pool, outcome);
                     if errno != libc::EMSGSIZE {

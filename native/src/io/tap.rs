@@ -13,6 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Arc;
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
 const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
@@ -44,6 +45,18 @@ pub struct TapOffloads {
     pub tso: bool,
     /// UDP superframes.
     pub uso: bool,
+}
+
+impl TapOffloads {
+    /// What is left of these where `other` has it too.
+    pub const fn and(self, other: TapOffloads) -> TapOffloads {
+        TapOffloads { tso: self.tso && other.tso, uso: self.uso && other.uso }
+    }
+
+    const fn flags(self) -> libc::c_ulong {
+        // The kernel gives USO only together with TSO's checksum flag; TSO and USO are independent of each other.
+        TUN_F_CSUM | if self.tso { TUN_F_TSO } else { 0 } | if self.uso { TUN_F_USO } else { 0 }
+    }
 }
 
 /// One queue of a TAP. Reads and writes never block.
@@ -108,15 +121,16 @@ impl TapQueue {
         }
     }
 
+    /// Changes what the whole TAP hands over, while packets flow.
+    pub fn set_offloads(&self, offloads: TapOffloads, name: &str) -> Result<(), SysError> {
+        self.ioctl("TUNSETOFFLOAD", TUNSETOFFLOAD, offloads.flags(), name)
+    }
+
     /// Asks for offloads, most first, and returns what the kernel gave.
     fn negotiate(&self, name: &str) -> Result<TapOffloads, SysError> {
-        let ladder = [
-            (TUN_F_CSUM | TUN_F_TSO | TUN_F_USO, TapOffloads { tso: true, uso: true }),
-            (TUN_F_CSUM | TUN_F_TSO, TapOffloads { tso: true, uso: false }),
-            (TUN_F_CSUM, TapOffloads { tso: false, uso: false }),
-        ];
-        for (flags, offloads) in ladder {
-            if self.ioctl("TUNSETOFFLOAD", TUNSETOFFLOAD, flags, name).is_ok() {
+        for (tso, uso) in [(true, true), (true, false), (false, false)] {
+            let offloads = TapOffloads { tso, uso };
+            if self.set_offloads(offloads, name).is_ok() {
                 return Ok(offloads);
             }
         }
@@ -128,7 +142,7 @@ impl TapQueue {
 /// A TAP with all its queues.
 pub struct Tap {
     /// One for each lane.
-    pub queues: Vec<TapQueue>,
+    pub queues: Vec<Arc<TapQueue>>,
     /// What the kernel gave.
     pub offloads: TapOffloads,
     /// Interface index in its namespace.
@@ -193,7 +207,7 @@ impl Tap {
     /// The device is still down if it is new. MAC, MTU and state are set by netlink.
     pub fn open(name: &str, netns: &Netns, netlink: &Netlink, queues: usize) -> Result<Tap, SysError> {
         let existed = check_existing(netlink, name)?;
-        let opened: Vec<TapQueue> = netns.run(|| (0..queues.max(1)).map(|_| open_queue(name)).collect())?;
+        let opened: Vec<Arc<TapQueue>> = netns.run(|| (0..queues.max(1)).map(|_| open_queue(name).map(Arc::new)).collect())?;
         let Some(first) = opened.first() else { return Err(refusal(name, "no queue was opened")) };
         let offloads = first.negotiate(name)?;
         first.ioctl("TUNSETPERSIST", TUNSETPERSIST, 1, name)?;
@@ -206,6 +220,11 @@ impl Tap {
         netlink.set_link(link.index, &settings)?;
         Ok(Tap { queues: opened, offloads, index: link.index, created: !existed })
     }
+}
+
+/// One more queue of a TAP that this process is attached to.
+pub fn add_queue(name: &str, netns: &Netns) -> Result<Arc<TapQueue>, SysError> {
+    netns.run(|| open_queue(name).map(Arc::new))
 }
 
 /// Tries on a device of its own that is gone afterwards what TAPs can do here.

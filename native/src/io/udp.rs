@@ -145,13 +145,12 @@ pub struct ReceiveSocket {
     fd: OwnedFd,
     /// Which networks' VNIs count here.
     pub port: PortKey,
-    /// Trains arrive whole.
-    pub gro: bool,
 }
 
 impl ReceiveSocket {
-    /// Binds. Several lanes' sockets share the port and the kernel spreads flows over them by the outer header.
-    pub fn open(endpoint: &Endpoint, port: u16) -> Result<Self, SysError> {
+    /// Binds. Several lanes' sockets share the port and the kernel spreads flows over them by the outer header. `gro`: trains
+    /// may arrive whole.
+    pub fn open(endpoint: &Endpoint, port: u16, gro: bool) -> Result<Self, SysError> {
         let socket = socket(endpoint.v6)?;
         let fd = socket.as_raw_fd();
         let on: c_int = 1;
@@ -164,9 +163,18 @@ impl ReceiveSocket {
         let (level, option) =
             if endpoint.v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS) } else { (libc::IPPROTO_IP, libc::IP_RECVTOS) };
         set(fd, level, option, &on).map_err(named("IP_RECVTOS"))?;
-        let gro = set(fd, libc::SOL_UDP, libc::UDP_GRO, &on).is_ok();
         bind(&socket, endpoint.address(port))?;
-        Ok(ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port }, gro })
+        let socket = ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port } };
+        if gro {
+            socket.set_gro(true)?;
+        }
+        Ok(socket)
+    }
+
+    /// Lets trains arrive whole, or not, while packets flow.
+    pub fn set_gro(&self, on: bool) -> Result<(), SysError> {
+        set(self.fd(), libc::SOL_UDP, libc::UDP_GRO, &c_int::from(on))
+            .map_err(|errno| SysError::new("UDP_GRO", format!("UDP port {}", self.port.port), errno))
     }
 
     /// For polling.
@@ -331,13 +339,13 @@ pub struct SendPool {
     sockets: Vec<OwnedFd>,
     /// IPv6 underlay.
     pub v6: bool,
-    /// One call can carry a train; switched off by the first EIO.
-    pub segmentation: AtomicBool,
+    /// One call may carry a train.
+    segmentation: AtomicBool,
 }
 
 impl SendPool {
-    /// Binds [`POOL`] sockets to source ports of the dynamic range, skipping those in use.
-    pub fn open(endpoint: &Endpoint) -> Result<Self, SysError> {
+    /// Binds [`POOL`] sockets to source ports of the dynamic range, skipping those in use. `segmentation`: trains may be sent.
+    pub fn open(endpoint: &Endpoint, segmentation: bool) -> Result<Self, SysError> {
         let mut sockets = Vec::with_capacity(POOL);
         let start = u16::try_from(std::process::id() % u32::from(SOURCE_PORTS)).unwrap_or(0);
         for step in 0..SOURCE_PORTS {
@@ -358,8 +366,6 @@ impl SendPool {
         for socket in &sockets {
             Self::configure(socket.as_raw_fd(), endpoint)?;
         }
-        let segmentation =
-            sockets.first().is_some_and(|socket| set::<c_int>(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, &0).is_ok());
         Ok(SendPool { sockets, v6: endpoint.v6, segmentation: AtomicBool::new(segmentation) })
     }
 
@@ -412,6 +418,11 @@ impl SendPool {
     /// True while trains may be sent.
     pub fn segments(&self) -> bool {
         self.segmentation.load(Relaxed)
+    }
+
+    /// Lets trains be sent, or not: by the switch, and by a lane that met an EIO.
+    pub fn set_segments(&self, on: bool) {
+        self.segmentation.store(on, Relaxed);
     }
 }
 

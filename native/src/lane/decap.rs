@@ -30,8 +30,12 @@ pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveB
     context.counters.udp_receives.add(1);
     context.counters.udp_messages_received.add(count as u64);
     let (arena, datagrams) = batch.parts();
+    let mut sender: Option<Sender> = None;
     for datagram in datagrams {
-        receive(context, socket.port, arena, datagram, ports);
+        receive(context, socket.port, arena, datagram, ports, &mut sender);
+    }
+    if let Some(sender) = sender {
+        sender.count(context.now);
     }
     for port in ports.iter_mut().flatten().filter(|port| port.pending) {
         port.pending = false;
@@ -45,34 +49,32 @@ pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveB
 /// The kernel's merge length is that of the *inner* segments when a neighbouring kernel handed a whole inner UDP superframe
 /// over without segmenting it; splitting by it would shred the frame. Such a datagram is told apart by its first inner IP
 /// packet, which is longer than the slice.
-fn receive(context: &mut Context, key: PortKey, arena: &mut [u8], datagram: &Datagram, ports: &mut [Option<Port>]) {
-    let step = match datagram.segment {
-        Some(segment) if segment < datagram.len && first_fits(arena, datagram.at, segment) => segment,
-        _ => datagram.len.max(1),
-    };
+fn receive(
+    context: &mut Context,
+    key: PortKey,
+    arena: &mut [u8],
+    datagram: &Datagram,
+    ports: &mut [Option<Port>],
+    sender: &mut Option<Sender>,
+) {
     if datagram.truncated {
         context.counters.drops.add(DropReason::RxTruncated, 1);
         return;
     }
-    let whole_segment = datagram.segment.filter(|segment| step > *segment);
-    let mut heard: Option<(Arc<Peer>, u64, u64)> = None;
+    let step = match datagram.segment {
+        Some(segment) if segment < datagram.len && first_fits(arena, datagram.at, segment) => segment,
+        _ => datagram.len.max(1),
+    };
+    let whole_segment = datagram.segment.filter(|segment| step > *segment).and_then(|len| u16::try_from(len).ok());
     let mut start = 0;
     loop {
-        let slice = Slice {
-            at: datagram.at + start,
-            len: step.min(datagram.len - start),
-            source: datagram.source,
-            ecn: datagram.ecn,
-            whole_segment,
-        };
-        accept(context, key, arena, &slice, ports, &mut heard);
+        let len = step.min(datagram.len - start);
+        let slice = Slice { at: datagram.at + start, len, source: datagram.source, ecn: datagram.ecn, whole_segment };
+        accept(context, key, arena, &slice, ports, sender);
         start += step;
         if start >= datagram.len {
             break;
         }
-    }
-    if let Some((peer, packets, bytes)) = heard {
-        peer.received(packets, bytes, context.now);
     }
 }
 
@@ -90,7 +92,35 @@ struct Slice {
     source: IpAddr,
     ecn: u8,
     /// The inner segment length of a UDP superframe that nobody segmented.
-    whole_segment: Option<usize>,
+    whole_segment: Option<u16>,
+}
+
+/// Who sent the last datagram of this turn, to which network: a train's datagrams share the answer, and mostly so does the
+/// next train. The snapshot does not change within a turn, so neither does the answer.
+struct Sender {
+    source: IpAddr,
+    header: [u8; vxlan::HEADER_LEN],
+    network: Arc<Network>,
+    peer: Option<Arc<Peer>>,
+    /// The last inner source that policy let pass.
+    mac: Option<Mac>,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Sender {
+    fn find(context: &Context, key: PortKey, source: IpAddr, datagram: &[u8]) -> Result<Sender, DropReason> {
+        let vni = vxlan::parse(datagram)?;
+        let network = Arc::clone(context.snapshot.by_vni(key, vni).ok_or(DropReason::RxUnknownVni)?);
+        let peer = network.peers.get(&source).cloned();
+        Ok(Sender { source, header: vxlan::header(vni), network, peer, mac: None, packets: 0, bytes: 0 })
+    }
+
+    fn count(&self, now: u32) {
+        if let Some(peer) = self.peer.as_ref().filter(|_| self.packets > 0) {
+            peer.received(self.packets, self.bytes, now);
+        }
+    }
 }
 
 /// Checks one datagram and gives its frame to its network's coalescer, or counts why it died.
@@ -100,67 +130,55 @@ fn accept(
     arena: &mut [u8],
     slice: &Slice,
     ports: &mut [Option<Port>],
-    heard: &mut Option<(Arc<Peer>, u64, u64)>,
+    last: &mut Option<Sender>,
 ) {
-    let bytes = arena.get(slice.at..slice.at + slice.len).unwrap_or_default();
-    let vni = match vxlan::parse(bytes) {
-        Ok(vni) => vni,
-        Err(reason) => return context.counters.drops.add(reason, 1),
-    };
-    let found = context.snapshot.by_vni(key, vni).cloned();
-    let Some((network, port)) = found.and_then(|network| ports.get_mut(network.slot)?.as_mut().map(|port| (network, port)))
-    else {
+    let datagram = arena.get(slice.at..slice.at + slice.len).unwrap_or_default();
+    if !last.as_ref().is_some_and(|last| last.source == slice.source && datagram.starts_with(&last.header)) {
+        if let Some(last) = last.take() {
+            last.count(context.now);
+        }
+        match Sender::find(context, key, slice.source, datagram) {
+            Ok(sender) => *last = Some(sender),
+            Err(reason) => return context.counters.drops.add(reason, 1),
+        }
+    }
+    let Some(sender) = last else { return };
+    let Some(port) = ports.get_mut(sender.network.slot).and_then(Option::as_mut) else {
         return context.counters.drops.add(DropReason::RxUnknownVni, 1);
     };
     let at = slice.at + vxlan::HEADER_LEN;
     let frame = arena.get_mut(at..slice.at + slice.len).unwrap_or_default();
-    match admit(context, &network, frame, slice) {
-        Ok((received, peer)) => {
+    match admit(context, sender, frame, slice) {
+        Ok(received) => {
             port.device.counters.partial_checksums.add(u64::from(received.partial_checksum));
             port.device.counters.whole_superframes.add(u64::from(received.whole_superframe));
             port.coalescer.push(arena, at, received.len, received.virtio);
             port.pending = true;
-            if let Some(peer) = peer {
-                let bytes = received.len.saturating_sub(ethernet::HEADER_LEN) as u64;
-                match heard {
-                    Some((held, packets, total)) if Arc::ptr_eq(held, peer) => {
-                        (*packets, *total) = (*packets + 1, *total + bytes)
-                    }
-                    _ => {
-                        if let Some((peer, packets, bytes)) = heard.take() {
-                            peer.received(packets, bytes, context.now);
-                        }
-                        *heard = Some((Arc::clone(peer), 1, bytes));
-                    }
-                }
-            }
+            sender.packets += 1;
+            sender.bytes += received.len.saturating_sub(ethernet::HEADER_LEN) as u64;
         }
         Err(reason) => port.device.counters.drops.add(reason, 1),
     }
 }
 
 /// The network's policy: who may send, which source MACs, what the outer mark does, what is learned.
-fn admit<'a>(
-    context: &mut Context,
-    network: &'a Network,
-    frame: &mut [u8],
-    slice: &Slice,
-) -> Result<(Received, Option<&'a Arc<Peer>>), DropReason> {
-    let peer = network.peers.get(&slice.source);
-    if network.peersonly && peer.is_none() {
+fn admit(context: &mut Context, sender: &mut Sender, frame: &mut [u8], slice: &Slice) -> Result<Received, DropReason> {
+    let network = &sender.network;
+    if network.peersonly && sender.peer.is_none() {
         return Err(DropReason::RxNotPeer);
     }
     let ethernet = ethernet::parse(frame).ok_or(DropReason::RxInnerRunt)?;
     if ethernet.source == network.mac {
         return Err(DropReason::RxSourceMacOwn);
     }
-    let received = received::classify_sized(frame, network.mtu, slice.whole_segment.and_then(|len| u16::try_from(len).ok()))?;
+    let received = received::classify_sized(frame, network.mtu, slice.whole_segment)?;
     ecn::decapsulate(frame, &ethernet, slice.ecn)?;
-    if network.learning {
+    if network.learning && sender.mac != Some(ethernet.source) {
         learn(context, network, ethernet.source, slice.source)?;
+        sender.mac = Some(ethernet.source);
     }
     received::prepare(frame, &received);
-    Ok((received, peer))
+    Ok(received)
 }
 
 /// Learning, seen from the lane: refresh what agrees, report what is new or moved, refuse what contradicts a fixed entry.

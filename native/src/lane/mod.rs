@@ -70,7 +70,7 @@ pub struct Device {
     /// Network.
     pub slot: usize,
     /// This lane's queue.
-    pub queue: TapQueue,
+    pub queue: Arc<TapQueue>,
     /// What the TAP takes.
     pub offloads: TapOffloads,
     /// Where frames leave.
@@ -81,6 +81,7 @@ pub struct Device {
 
 enum Command {
     AddDevice(Box<Device>),
+    SetOffloads(usize, TapOffloads),
     RemoveDevice(usize, Sender<()>),
     AddSocket(Arc<ReceiveSocket>),
     RemoveSocket(Arc<ReceiveSocket>, Sender<()>),
@@ -108,7 +109,12 @@ impl Handle {
         self.tell(Command::AddDevice(Box::new(device)));
     }
 
-    /// Takes a queue away and waits until it is closed.
+    /// Says what a device's TAP takes from now on.
+    pub fn set_offloads(&self, slot: usize, offloads: TapOffloads) {
+        self.tell(Command::SetOffloads(slot, offloads));
+    }
+
+    /// Takes a queue away and waits until the lane no longer holds it.
     pub fn remove_device(&self, slot: usize) {
         let (done, wait) = channel();
         self.tell(Command::RemoveDevice(slot, done));
@@ -288,8 +294,15 @@ impl Lane {
                     if self.epoll.add(device.queue.fd(), slot as u64).is_err() {
                         self.context.report(Report::Fault { slot: Some(slot), call: "epoll_ctl", errno: libc::ENOSPC });
                     }
-                    let coalescer = Coalescer::new(MAX_SEGMENTS, device.offloads.uso);
+                    let coalescer = coalescer(device.offloads);
                     place(&mut self.devices, slot, Port { device: *device, coalescer, pending: false });
+                }
+                Command::SetOffloads(slot, offloads) => {
+                    // Between turns a coalescer is empty.
+                    if let Some(port) = self.devices.get_mut(slot).and_then(Option::as_mut) {
+                        port.device.offloads = offloads;
+                        port.coalescer = coalescer(offloads);
+                    }
                 }
                 Command::RemoveDevice(slot, done) => {
                     if let Some(port) = self.devices.get_mut(slot).and_then(Option::take) {
@@ -320,6 +333,11 @@ impl Lane {
         }
         true
     }
+}
+
+/// Joins what the TAP takes whole, and nothing else.
+fn coalescer(offloads: TapOffloads) -> Coalescer {
+    Coalescer::new(if offloads.tso { MAX_SEGMENTS } else { 1 }, offloads.uso)
 }
 
 fn place<T>(list: &mut Vec<Option<T>>, index: usize, value: T) {

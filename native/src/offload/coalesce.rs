@@ -1,7 +1,7 @@
 //! Joins the segments of one flow that arrived in one batch into a superframe: one write to the TAP, one pass through the
 //! host's stack, instead of dozens ("inner GRO", x2.5 on the receive path).
 //!
-//! Frames lie in an arena that the caller owns; what is kept here between [`Coalescer::push`] and [`Coalescer::flush`] is offsets.
+//! Frames lie in an arena that the caller owns; what is kept between [`Coalescer::push`] and [`Coalescer::flush`] is offsets.
 //! Payload is never copied: a superframe is the first frame, its header patched, and the payload ranges of the others.
 //! Nothing outlives a flush, so nothing waits for more to come.
 //!
@@ -21,11 +21,11 @@ use crate::wire::virtio::VirtioHeader;
 /// How many flows may be open at once; with more, the oldest is sealed. Bounds the scan for a flow.
 const OPEN_MAX: usize = 64;
 
-/// What a flush calls for each write: the arena, the virtio header to put in front, the ranges of the arena to gather, and how many
-/// segments they are worth.
+/// What a flush calls for each write: the arena, the virtio header to put in front, the ranges of the arena to gather, and how
+/// many segments they are worth.
 pub type Emit<'a> = dyn FnMut(&mut [u8], &VirtioHeader, &[(usize, usize)], usize) + 'a;
 
-/// Joins the segments of a batch. Reused from batch to batch, so that its memory is too.
+/// Joins the segments of a batch, for one TAP. Reused from batch to batch, so that its memory is too.
 #[derive(Debug)]
 pub struct Coalescer {
     max_segments: usize,
@@ -117,7 +117,7 @@ impl Coalescer {
             }
         }
         let chain = Chain::new(frame, layers);
-        if chain.is_open() {
+        if chain.is_open(self.max_segments) {
             if self.open.len() >= OPEN_MAX {
                 self.open.remove(0);
             }
@@ -158,7 +158,7 @@ impl Coalescer {
         let Some(item) = open.and_then(|item| self.items.get_mut(item)) else { return Joined::Different };
         let first = item.frame(arena);
         let Some(chain) = &mut item.chain else { return Joined::Different };
-        if chain.segments >= self.max_segments || !chain.continues(first, frame, layers) || !chain.verify(first) {
+        if !chain.continues(first, frame, layers) || !chain.verify(first) {
             return Joined::Different;
         }
         if !is_intact(frame, layers) {
@@ -172,7 +172,7 @@ impl Coalescer {
         }
         chain.last_piece = Some(piece);
         chain.add(frame, layers);
-        if chain.is_open() && chain.segments < self.max_segments { Joined::Open } else { Joined::Full }
+        if chain.is_open(self.max_segments) { Joined::Open } else { Joined::Full }
     }
 
     /// Calls `emit` once per write, in order. Patches the first frame of each superframe in place. Afterwards everything is

@@ -17,13 +17,18 @@ fn cut(frame: &[u8], virtio: &VirtioHeader) -> Vec<Vec<u8>> {
     segments.iter().map(whole).collect()
 }
 
+/// What `classify` says of a frame, dropped ones included.
+fn classified(frame: &[u8]) -> VirtioHeader {
+    classify(frame, 65535).map_or_else(|_| VirtioHeader::default(), |received| received.virtio)
+}
+
 /// What one batch of frames is written as.
-fn join(coalescer: &mut Coalescer, frames: &[Vec<u8>]) -> Vec<(Vec<u8>, VirtioHeader)> {
+fn join(udp: bool, frames: &[Vec<u8>], virtio: impl Fn(&[u8]) -> VirtioHeader) -> Vec<(Vec<u8>, VirtioHeader)> {
+    let mut coalescer = Coalescer::new(64, udp);
     let mut arena = frames.concat();
     let mut at = 0;
     for frame in frames {
-        let virtio = classify(frame, 65535).map_or_else(|_| VirtioHeader::default(), |received| received.virtio);
-        coalescer.push(&mut arena, at, frame.len(), virtio);
+        coalescer.push(&mut arena, at, frame.len(), virtio(frame));
         at += frame.len();
     }
     let mut writes = vec![];
@@ -120,32 +125,48 @@ fn play(steps: &[Step]) -> Vec<Vec<u8>> {
     frames
 }
 
+/// One byte changed, and the end cut off.
+fn damage() -> impl Strategy<Value = (prop::sample::Index, u8, prop::sample::Index)> {
+    any::<(prop::sample::Index, u8, prop::sample::Index)>()
+}
+
 proptest! {
     #[test]
-    fn joining_what_was_cut_gives_the_superframe_back(packet in any_packet(proptest::collection::vec(any::<u8>(), 2..20_000)), size: prop::sample::Index, last in prop_oneof![Just(0u8), Just(0x08), Just(0x09)]) {
+    fn joining_what_was_cut_gives_the_superframe_back(
+        packet in any_packet(proptest::collection::vec(any::<u8>(), 2..20_000)),
+        size: prop::sample::Index,
+        last in prop_oneof![Just(0u8), Just(0x08), Just(0x09)],
+    ) {
         let packet = Packet { flags: 0x10 | last, ..packet };
         let payload = packet.payload.len();
         let least = payload.div_ceil(64);
         let size = (least + size.index(payload - least)) as u16;
         let frame = packet.build_partial();
         let segments = cut(&frame, &packet.gso(size));
-        let writes = join(&mut Coalescer::new(64, true), &segments);
+        // Not classified: one complete checksum in 65536 equals the pseudo-header sum, is taken for partial, and is not joined.
+        let writes = join(true, &segments, |_| VirtioHeader::default());
         prop_assert_eq!(writes, vec![(frame, packet.gso(size))]);
     }
 
     #[test]
     fn cutting_what_was_joined_gives_every_flow_back(steps in proptest::collection::vec(step(), 1..120), udp: bool) {
         let frames = play(&steps);
-        let writes = join(&mut Coalescer::new(64, udp), &frames);
+        let writes = join(udp, &frames, classified);
         prop_assert!(writes.len() <= frames.len());
-        let out = writes.iter().flat_map(|(frame, virtio)| if virtio.is_gso() { cut(frame, virtio) } else { vec![frame.clone()] });
-        prop_assert_eq!(streams(out.collect()), streams(frames));
+        let mut out = vec![];
+        for (frame, virtio) in writes {
+            if virtio.is_gso() { out.extend(cut(&frame, &virtio)) } else { out.push(frame) }
+        }
+        prop_assert_eq!(streams(out), streams(frames));
     }
 
     #[test]
-    fn no_batch_panics(packets in proptest::collection::vec((any_packet(proptest::collection::vec(any::<u8>(), 0..50)), any::<prop::sample::Index>(), any::<u8>(), any::<prop::sample::Index>()), 0..20), noise: Vec<Vec<u8>>) {
+    fn no_batch_panics(
+        packets in proptest::collection::vec((any_packet(proptest::collection::vec(any::<u8>(), 0..50)), damage()), 0..20),
+        noise: Vec<Vec<u8>>,
+    ) {
         let mut frames = noise;
-        for (packet, at, value, end) in packets {
+        for (packet, (at, value, end)) in packets {
             let mut frame = packet.build();
             let at = at.index(frame.len());
             frame[at] = value;
@@ -153,7 +174,7 @@ proptest! {
             frames.extend([packet.build(), frame]);
         }
         let before: usize = frames.iter().map(Vec::len).sum();
-        let writes = join(&mut Coalescer::new(64, true), &frames);
+        let writes = join(true, &frames, classified);
         prop_assert!(writes.iter().map(|(frame, _)| frame.len()).sum::<usize>() <= before);
     }
 }

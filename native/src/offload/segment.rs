@@ -356,7 +356,12 @@ mod tests {
         }
 
         #[test]
-        fn never_panics(packet in any_packet(payload(200)), noise: Vec<u8>, at: prop::sample::Index, value: u8, cut_at: prop::sample::Index, header: [u8; 10], mixed: bool) {
+        fn never_panics(
+            packet in any_packet(payload(200)),
+            noise: Vec<u8>,
+            (at, value, cut_at) in any::<(prop::sample::Index, u8, prop::sample::Index)>(),
+            (header, mixed) in any::<([u8; 10], bool)>(),
+        ) {
             let mut frame = packet.build_partial();
             let at = at.index(frame.len());
             frame[at] = value;

@@ -1,8 +1,8 @@
 //! The Internet checksum (RFC 1071).
 //!
-//! A sum is a `u64` that is congruent, modulo 0xffff, to the sum of the data's big-endian 16-bit words; sums of several pieces are
-//! made by passing one as the seed of the next (all but the last piece must have even length). [`fold`] makes 16 bits of
-//! it, which are 0 only if every word was 0; the checksum is their complement.
+//! A sum is a `u64` that is congruent, modulo 0xffff, to the sum of the data's big-endian 16-bit words; sums of several pieces
+//! are made by passing one as the seed of the next (all but the last piece must have even length). [`fold`] makes 16 bits
+//! of it, which are 0 only if every word was 0; the checksum is their complement.
 
 mod simd;
 
@@ -14,7 +14,8 @@ const VECTOR_MIN: usize = 64;
 /// Adds the 16-bit words of `data`, an odd last byte padded with zero, to `seed`.
 pub fn sum(data: &[u8], seed: u64) -> u64 {
     let words = if data.len() >= VECTOR_MIN { simd::words(data) } else { portable(data) };
-    // Adding words in the wrong byte order gives the sum in the wrong byte order (RFC 1071 §2 (B)), so one swap at the end is enough.
+    // Adding words in the wrong byte order gives the sum in the wrong byte order (RFC 1071 §2 (B)): one swap at the end is
+    // enough.
     add(seed, u64::from(u16::from_be(fold(words))))
 }
 
@@ -155,7 +156,11 @@ mod tests {
         }
 
         #[test]
-        fn update_is_as_good_as_a_new_sum(mut words in proptest::collection::vec(any::<u16>(), 1..40), new: u16, at: prop::sample::Index) {
+        fn update_is_as_good_as_a_new_sum(
+            mut words in proptest::collection::vec(any::<u16>(), 1..40),
+            new: u16,
+            at: prop::sample::Index,
+        ) {
             let bytes = |words: &[u16]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
             let before = !fold(sum(&bytes(&words), 0));
             let at = at.index(words.len());

@@ -6,7 +6,7 @@
 use super::ip::{self, Family, Ip};
 use super::{ethernet, ip::SCTP};
 
-/// Well mixed in all 32 bits: `(hash as u64 * n) >> 32` spreads evenly over n. A frame without Ethernet header hashes to a constant.
+/// Well mixed in all 32 bits: `(hash as u64 * n) >> 32` spreads evenly over n. A frame without Ethernet header hashes to 0.
 pub fn hash(frame: &[u8]) -> u32 {
     let Some(ethernet) = ethernet::parse(frame) else { return 0 };
     let packet = frame.get(ethernet.network_offset..).unwrap_or(&[]);

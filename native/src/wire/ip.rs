@@ -181,7 +181,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(ethertype in prop_oneof![Just(ethernet::IPV4), Just(ethernet::IPV6), any::<u16>()], mut packet: Vec<u8>, first in prop_oneof![Just(0x45u8), Just(0x60), Just(0x4f), any::<u8>()]) {
+        fn never_panics(
+            ethertype in prop_oneof![Just(ethernet::IPV4), Just(ethernet::IPV6), any::<u16>()],
+            first in prop_oneof![Just(0x45u8), Just(0x60), Just(0x4f), any::<u8>()],
+            mut packet: Vec<u8>,
+        ) {
             if let Some(byte) = packet.first_mut() { *byte = first; }
             if let Some(ip) = Ip::parse(ethertype, &packet) {
                 prop_assert!(ip.header_len <= packet.len() && ip.header_len <= ip.length);

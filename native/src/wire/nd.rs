@@ -1,5 +1,5 @@
-//! The IPv6 half of the neighbour proxy: the Linux device's `neigh_reduce`, but with the checks of RFC 4861 §7.1.1 that it leaves
-//! out (hop limit, checksum, addresses) and with the answer to duplicate address detection that §7.2.4 asks for.
+//! The IPv6 half of the neighbour proxy: the Linux device's `neigh_reduce`, but with the checks of RFC 4861 §7.1.1 that it
+//! leaves out (hop limit, checksum, addresses) and with the answer to duplicate address detection that §7.2.4 asks for.
 //!
 //! Neighbour discovery never has a partial checksum: the kernel completes it in software (`ndisc_send_skb`).
 
@@ -116,8 +116,8 @@ fn is_solicited_node(address: Ipv6Addr) -> bool {
     address.octets().starts_with(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff])
 }
 
-/// The frame to write to the TAP: "`target` is at `lladdr`". To a host that checks whether the address is free, the answer goes to
-/// all nodes and is not marked as solicited (RFC 4861 §7.2.4); the kernel device answers to `::`, which hosts discard.
+/// The frame to write to the TAP: "`target` is at `lladdr`". To a host that checks whether the address is free, the answer goes
+/// to all nodes and is not marked as solicited (RFC 4861 §7.2.4); the kernel device answers to `::`, which hosts discard.
 pub fn advertisement(solicitation: &Solicitation, lladdr: Mac, router: bool) -> [u8; FRAME_LEN] {
     let (to_mac, to, solicited) = match solicitation.source.is_unspecified() {
         true => (ALL_NODES_MAC, ALL_NODES, 0),
@@ -220,6 +220,8 @@ mod tests {
             accept(&solicitation(ASKER, "ff02::1:ff00:5", TARGET, &nonce_then_address)).reply_to,
             Mac([2, 0, 0, 0, 0, 0x0b])
         );
+        let two = [&OPTION[..], &[1, 1, 2, 2, 2, 2, 2, 2]].concat();
+        assert_eq!(accept(&solicitation(ASKER, TARGET, TARGET, &two)).reply_to, Mac([2, 0, 0, 0, 0, 0x0b]), "the first one");
         assert_eq!(accept(&solicitation(ASKER, TARGET, TARGET, &OPTION)).target, ip(TARGET), "unicast: is it still there?");
     }
 
@@ -252,6 +254,7 @@ mod tests {
         assert_eq!(parse(&changed(57, ordinary()[57] ^ 1)), Nd::Malformed, "checksum");
         for (why, frame) in [
             ("multicast target", solicitation(ASKER, "ff02::1:ff00:5", "ff02::1", &[])),
+            ("from multicast", solicitation("ff02::1", "ff02::1:ff00:5", TARGET, &OPTION)),
             ("to loopback", solicitation(ASKER, "::1", TARGET, &[])),
             ("duplicate address detection with an address", solicitation("::", "ff02::1:ff00:5", TARGET, &OPTION)),
             ("duplicate address detection by unicast", solicitation("::", TARGET, TARGET, &[])),
@@ -277,6 +280,7 @@ mod tests {
         other("advertisement", &|frame| frame[54] = 136);
         other("router solicitation", &|frame| frame[54] = 133);
         other("code 1", &|frame| frame[55] = 1);
+        other("version 4", &|frame| frame[14] = 0x4b);
         other("UDP", &|frame| frame[20] = 17);
         other("behind a hop-by-hop header", &|frame| frame[20] = 0);
         other("ethertype IPv4", &|frame| frame[12..14].copy_from_slice(&[8, 0]));

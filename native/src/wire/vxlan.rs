@@ -16,8 +16,8 @@ pub const fn header(vni: u32) -> [u8; HEADER_LEN] {
 
 /// The VNI of a datagram.
 ///
-/// RFC 7348 says to ignore reserved bits; the Linux device drops what has one set (they mean GBP or GPE, which change what follows),
-/// and so do we. A clear I flag is told apart because it is not VXLAN at all.
+/// RFC 7348 says to ignore reserved bits; the Linux device drops what has one set (they mean GBP or GPE, which change what
+/// follows), and so do we. A clear I flag is told apart because it is not VXLAN at all.
 pub fn parse(datagram: &[u8]) -> Result<u32, DropReason> {
     let &[flags, r1, r2, r3, a, b, c, r4, ..] = datagram else {
         return Err(DropReason::RxShort);

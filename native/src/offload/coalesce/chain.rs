@@ -75,8 +75,8 @@ impl Chain {
     }
 
     /// Nothing may follow a short segment, PSH or FIN.
-    pub const fn is_open(&self) -> bool {
-        self.last == self.size && self.flags & FLAGS_LAST == 0
+    pub const fn is_open(&self, max_segments: usize) -> bool {
+        self.segments < max_segments && self.last == self.size && self.flags & FLAGS_LAST == 0
     }
 
     /// True if the first frame's checksums are right; looks once.
@@ -85,7 +85,8 @@ impl Chain {
         self.verified
     }
 
-    /// True if `frame`, of the same flow, is the next segment, and cutting the superframe again would give it back.
+    /// True if `frame`, of the same flow (addresses, ports and protocol are known to be equal), is the next segment, and cutting
+    /// the superframe again would give it back.
     pub fn continues(&self, first: &[u8], frame: &[u8], layers: &Layers) -> bool {
         let same = |from: usize, to: usize| matches!((first.get(from..to), frame.get(from..to)), (Some(a), Some(b)) if a == b);
         let Layers { network, transport, payload, .. } = *layers;
@@ -95,7 +96,7 @@ impl Chain {
         if layers.payload_len() > self.size || payload + self.total + layers.payload_len() > FRAME_MAX {
             return false;
         }
-        // Addresses and VLAN tags.
+        // MAC addresses and VLAN tags.
         if !same(0, network) {
             return false;
         }
@@ -128,8 +129,8 @@ impl Chain {
         !fragmentable || be16(frame, network + 4) == Some(self.identification.wrapping_add(1))
     }
 
-    /// Makes the first frame's headers those of the superframe: lengths, IPv4 checksum, the flags of the last segment, and the L4 checksum
-    /// partial, with the whole L4 length in it (without, the host's stack resends everything).
+    /// Makes the first frame's headers those of the superframe: lengths, IPv4 checksum, the flags of the last segment, and the L4
+    /// checksum partial, with the whole L4 length in it (with less, the host takes every segment but the first for corrupt).
     pub fn finish(&self, frame: &mut [u8]) -> VirtioHeader {
         let Layers { ip, network, transport, payload, .. } = self.layers;
         let l4_len = payload - transport + self.total;
@@ -170,10 +171,9 @@ pub fn joinable(frame: &[u8], layers: &Layers, udp: bool) -> bool {
             let reserved = frame.get(layers.transport + tcp::DATA_OFFSET).copied().unwrap_or(0) & 0x0f;
             flags & tcp::ACK != 0 && flags & !FLAGS_JOINABLE == 0 && reserved == 0
         }
-        // A superframe's checksum is always complete in the end, so that a datagram without one would be changed.
         false => {
             let length = be16(frame, layers.transport + udp::LENGTH).map(usize::from);
-            udp && length == Some(layers.end - layers.transport) && layers.checksum(frame) != 0
+            udp && length == Some(layers.end - layers.transport)
         }
     };
     plain && transport && layers.payload_len() > 0
@@ -184,7 +184,8 @@ pub fn is_pure_ack(frame: &[u8], layers: &Layers) -> bool {
     layers.is_tcp() && layers.payload_len() == 0 && tcp_flags(frame, layers) == tcp::ACK
 }
 
-/// Both checksums are right.
+/// Both checksums are right, and there is one: a superframe's is always complete in the end, so that a UDP datagram without one
+/// would be changed.
 pub fn is_intact(frame: &[u8], layers: &Layers) -> bool {
     layers.header_checksum_ok(frame) && layers.checksum_ok(frame)
 }

@@ -3,7 +3,7 @@
 use super::chain::FRAME_MAX;
 use super::*;
 use crate::offload::fixture::*;
-use crate::wire::virtio::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4};
+use crate::wire::virtio::{DATA_VALID, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4};
 
 /// One write: the virtio header, the bytes, the number of segments.
 type Write = (VirtioHeader, Vec<u8>, usize);
@@ -153,9 +153,33 @@ fn fields_that_the_fixture_cannot_build() {
     let mut urgent = pair(&tcp4(b"aaaa"), |p| p.payload = b"abaa".to_vec());
     swap(&mut urgent[1], 53, 55, 1);
     assert_verbatim("urgent pointer", &urgent);
+    let mut address = pair(&tcp4(b"abcd"), |_| ());
+    swap(&mut address[1], 29, 33, 1);
+    assert_verbatim("addresses", &address);
+    for base in [tcp4(b"abcd"), udp4(b"abcd")] {
+        let mut ports = pair(&base, |_| ());
+        swap(&mut ports[1], 35, 37, 1);
+        assert_verbatim("ports", &ports);
+    }
+    let mut length = pair(&udp4(&[8, 8, 0, 8]), |_| ());
+    length.iter_mut().for_each(|frame| swap(frame, 43, 39, 1));
+    assert_verbatim("UDP length of less than the packet", &length);
     let mut reserved = pair(&Packet { ttl: 0xff, ..tcp4(b"abcd") }, |_| ());
     reserved.iter_mut().for_each(|frame| swap(frame, 20, 22, 0x80));
     assert_verbatim("IPv4's reserved bit", &reserved);
+}
+
+#[test]
+fn ipv4_options_keep_segments_apart() {
+    let mut frames = pair(&tcp4(b"abcd"), |_| ());
+    for frame in &mut frames {
+        // Four bytes of "no operation"; both checksums stay right.
+        frame.splice(34..34, [1, 1, 1, 1]);
+        frame[14] = 0x46;
+        frame[17] += 4;
+        crate::wire::ip::v4_write_checksum(&mut frame[14..38]);
+    }
+    assert_verbatim("options", &frames);
 }
 
 #[test]
@@ -212,6 +236,9 @@ fn what_classify_said_something_of_is_not_touched() {
     let writes = run_with(&mut Coalescer::new(64, true), &handed);
     let expected: Vec<Write> = handed.into_iter().map(|(frame, virtio)| (virtio, frame, 1)).collect();
     assert_eq!(writes, expected, "and nothing joins over it");
+    let verified = VirtioHeader { flags: DATA_VALID, ..Default::default() };
+    let handed: Vec<_> = frames.into_iter().map(|frame| (frame, verified)).collect();
+    assert_eq!(sizes(&run_with(&mut Coalescer::new(64, true), &handed)), [1, 1]);
 }
 
 #[test]
@@ -219,6 +246,22 @@ fn two_flows_in_turn_are_two_chains_in_order_of_their_first_frames() {
     let (a, b) = (pair(&tcp4(b"abcd"), |_| ()), pair(&Packet { flow: 2, ..tcp6(b"efgh") }, |_| ()));
     let writes = run(&[a[0].clone(), b[0].clone(), a[1].clone(), b[1].clone()]);
     assert_eq!(writes.iter().map(|write| (write.0.gso_type, write.2)).collect::<Vec<_>>(), [(GSO_TCPV4, 2), (GSO_TCPV6, 2)]);
+}
+
+#[test]
+fn tcp_and_udp_between_the_same_ports_are_two_flows() {
+    let (a, b) = (pair(&tcp4(b"abcd"), |_| ()), pair(&udp4(b"efgh"), |_| ()));
+    assert_eq!(sizes(&run(&[a[0].clone(), b[0].clone(), a[1].clone(), b[1].clone()])), [2, 2]);
+}
+
+#[test]
+fn nothing_joins_over_a_frame_of_its_flow_that_stayed_behind() {
+    let frames = pair(&tcp4(b"abcd"), |_| ());
+    let beyond = Packet { sequence: 0x9000, flags: 0x18, ..tcp4(b"abcd") }.build();
+    assert_verbatim("over a gap", &[frames[0].clone(), beyond, frames[1].clone()]);
+    let mut corrupt = frames[1].clone();
+    corrupt[54] ^= 1;
+    assert_verbatim("over a corrupt one", &[frames[0].clone(), corrupt, frames[1].clone()]);
 }
 
 #[test]
@@ -256,6 +299,7 @@ fn limits() {
     assert!(writes[0].1.len() <= FRAME_MAX && writes[0].1.len() + 1410 > FRAME_MAX);
     let plain: Vec<_> = pair(&udp4(b"abcd"), |_| ()).into_iter().map(|frame| (frame, VirtioHeader::default())).collect();
     assert_eq!(sizes(&run_with(&mut Coalescer::new(64, false), &plain)), [1, 1], "UDP switched off");
+    assert_eq!(sizes(&run_with(&mut Coalescer::new(1, true), &plain)), [1, 1], "joining switched off");
 }
 
 #[test]
@@ -265,17 +309,25 @@ fn more_flows_than_may_be_open_at_once() {
     let seconds = (0..=OPEN_MAX as u8).map(|n| flow(n)[1].clone());
     let writes = run(&firsts.chain(seconds).collect::<Vec<_>>());
     // The first flow was sealed for the last one's sake; its second segment then sealed the second flow's, and so on.
-    assert_eq!(writes.iter().map(|write| write.2).sum::<usize>(), 2 * (OPEN_MAX + 1));
-    assert!(writes.iter().all(|write| write.2 <= 2));
+    assert_eq!(sizes(&writes), vec![1; 2 * (OPEN_MAX + 1)]);
+
+    // A flow that just got something is not the oldest.
+    let firsts = (0..OPEN_MAX as u8).map(|n| flow(n)[0].clone());
+    let third = Packet { flow: 0, sequence: 0x1008, id: 0x0102, ..tcp4(b"abcd") }.build();
+    let then = [flow(0)[1].clone(), flow(OPEN_MAX as u8)[0].clone(), third];
+    assert_eq!(sizes(&run(&firsts.chain(then).collect::<Vec<_>>()))[..2], [3, 1]);
 }
 
 #[test]
 fn nothing_is_left_of_a_batch() {
     let mut coalescer = Coalescer::new(64, true);
-    let frames = pair(&tcp4(b"abcd"), |_| ());
-    for frame in frames {
-        assert_eq!(run_with(&mut coalescer, &[(frame.clone(), VirtioHeader::default())]), [(VirtioHeader::default(), frame, 1)]);
+    let frames = <[Vec<u8>; 2]>::try_from(pair(&tcp4(b"abcd"), |_| ())).unwrap();
+    for frame in &frames {
+        let alone = (VirtioHeader::default(), frame.clone(), 1);
+        assert_eq!(run_with(&mut coalescer, &[(frame.clone(), VirtioHeader::default())]), [alone]);
     }
+    run_with(&mut coalescer, &frames.map(|frame| (frame, VirtioHeader::default())));
+    assert!(coalescer.items.is_empty() && coalescer.pieces.is_empty() && coalescer.open.is_empty());
     assert!(run_with(&mut coalescer, &[]).is_empty());
     coalescer.push(&mut [0; 10], 5, usize::MAX, VirtioHeader::default());
     coalescer.push(&mut [0; 10], 5, 6, VirtioHeader::default());

@@ -1,0 +1,177 @@
+//! `network.*`: made, changed, deleted.
+
+use super::engine::Engine;
+use super::error::RpcError;
+use super::master::Master;
+use super::network::{self, Held};
+use super::protocol::*;
+use crate::counters::NetworkCounters;
+use crate::io::error::SysError;
+use crate::io::netlink::{LinkMonitor, LinkSettings, Netlink};
+use crate::io::netns::Netns;
+use crate::lane::Device;
+use crate::tables::{Neighbours, Network, Sharded};
+use crate::wire::Mac;
+use serde_json::json;
+use std::sync::Arc;
+
+impl Engine {
+    pub(super) fn network_list(&mut self, _: Empty) -> Result<Vec<NetworkState>, RpcError> {
+        Ok(self.networks.values().map(Held::state).collect())
+    }
+
+    pub(super) fn network_create(&mut self, spec: NetworkSpec) -> Result<NetworkState, RpcError> {
+        let plan = network::plan(&spec)?;
+        if self.networks.contains_key(&spec.name) {
+            return Err(RpcError::new("EEXIST", format!("network {} exists", spec.name)));
+        }
+        let twin = self.networks.values().find(|held| held.master.network.port == plan.port && held.spec.vni == spec.vni);
+        if let Some(twin) = twin {
+            let message = format!(
+                "network {} has id {} on port {} already; choose another id or dstport",
+                twin.spec.name, spec.vni, spec.port
+            );
+            return Err(RpcError::new("EEXIST", message));
+        }
+        let netns = Netns::open(spec.netns.as_deref())?;
+        let netlink = Netlink::open(&netns)?;
+        self.underlay.open_sockets(&self.lanes, &plan.listen, self.offloads.udp_gro.active())?;
+        let pool = match self.underlay.open_pool(&plan.endpoint, self.offloads.udp_segment.active()) {
+            Ok(pool) => pool,
+            Err(error) => {
+                self.underlay.close_sockets(&self.lanes, &plan.listen);
+                return Err(error);
+            }
+        };
+        // The monitor comes after our own changes, of which it need not tell; what happened in between shows in the last read.
+        let opened = network::open_tap(&spec, &plan, &netns, &netlink, self.lanes.len()).and_then(|tap| {
+            let monitor = LinkMonitor::open(&netns)?;
+            let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
+            Ok((tap, monitor, link))
+        });
+        let (tap, monitor, link) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.underlay.close_sockets(&self.lanes, &plan.listen);
+                self.underlay.close_pool(&plan.endpoint);
+                return Err(error.into());
+            }
+        };
+        let snapshot = self.shared.snapshot.load();
+        let slot = snapshot.networks.iter().position(Option::is_none).unwrap_or(snapshot.networks.len());
+        drop(snapshot);
+        let network = Network {
+            slot,
+            vni: spec.vni,
+            port: plan.port,
+            mac: link.mac.unwrap_or_default(),
+            mtu: link.mtu,
+            underlay_mtu: plan.underlay_mtu,
+            proxy: spec.proxy,
+            learning: spec.learning,
+            peersonly: spec.peersonly,
+            fdb: Sharded::default(),
+            neighbours: Neighbours::default(),
+            peers: Sharded::default(),
+        };
+        let mut master = Master::new(network, spec.maxaddress);
+        if let Some(ip) = spec.remote {
+            let to = Destination { ip, port: None, vni: None };
+            master.change_fdb(EntryVerb::Add, Mac::ZERO, Some(to), Some(EntryState::Permanent), self.now())?;
+        }
+        let counters: Vec<_> = self.lanes.iter().map(|_| Arc::new(NetworkCounters::default())).collect();
+        let name = spec.name.clone();
+        let held = Held {
+            spec,
+            master,
+            netlink,
+            monitor,
+            ifindex: link.index,
+            up: link.up,
+            lost: false,
+            listen: plan.listen,
+            endpoint: plan.endpoint,
+            tap: tap.offloads,
+            queues: tap.queues.clone(),
+            counters: counters.clone(),
+            retired: NetworkCounters::default(),
+        };
+        let state = held.state();
+        self.networks.insert(name.clone(), held);
+        self.publish(&name);
+        for ((lane, queue), counters) in self.lanes.iter().zip(tap.queues).zip(counters) {
+            lane.add_device(Device {
+                slot,
+                queue,
+                offloads: self.offloads.taps(tap.offloads),
+                pool: Arc::clone(&pool),
+                counters,
+            });
+        }
+        self.apply_tap_offloads(&name)?;
+        self.changed(&name, "created");
+        self.log.info("network created", json!({ "network": name, "state": state }));
+        Ok(state)
+    }
+
+    /// Takes a network's devices from the lanes and forgets it; the TAP itself stays.
+    pub(super) fn release(&mut self, name: &str) -> Option<Held> {
+        let held = self.networks.remove(name)?;
+        self.unpublish(&held.master.network);
+        for lane in &self.lanes {
+            lane.remove_device(held.master.network.slot);
+        }
+        self.underlay.close_sockets(&self.lanes, &held.listen);
+        self.underlay.close_pool(&held.endpoint);
+        Some(held)
+    }
+
+    pub(super) fn network_delete(&mut self, request: NetworkName) -> Result<Empty, RpcError> {
+        self.held(&request.network)?;
+        if let Some(held) = self.release(&request.network)
+            && !held.lost
+        {
+            match held.netlink.del_link(held.ifindex) {
+                Err(error) if error.errno != libc::ENODEV => return Err(error.into()),
+                _ => {}
+            }
+        }
+        self.changed(&request.network, "deleted");
+        self.log.info("network deleted", json!({ "network": request.network }));
+        Ok(Empty {})
+    }
+
+    pub(super) fn network_update(&mut self, request: NetworkUpdate) -> Result<NetworkState, RpcError> {
+        let held = self.held(&request.network)?;
+        if held.lost {
+            return Err(RpcError::new(
+                "ENODEV",
+                format!("the TAP {} was deleted by somebody: delete the network and create it again", request.network),
+            ));
+        }
+        if let Some(mac) = request.mac.filter(|mac| mac.is_multicast() || mac.is_zero()) {
+            return Err(RpcError::new("EINVAL", format!("{mac} cannot be a device's MAC address")));
+        }
+        let mtu = request.mtu.map(network::check_mtu).transpose()?;
+        held.netlink.set_link(held.ifindex, &LinkSettings { mac: request.mac, mtu, up: request.up, ..Default::default() })?;
+        let network = &mut held.master.network;
+        network.mac = request.mac.unwrap_or(network.mac);
+        network.mtu = mtu.unwrap_or(network.mtu);
+        held.up = request.up.unwrap_or(held.up);
+        let switches = [
+            (request.learning, &mut network.learning, &mut held.spec.learning),
+            (request.proxy, &mut network.proxy, &mut held.spec.proxy),
+            (request.peersonly, &mut network.peersonly, &mut held.spec.peersonly),
+        ];
+        for (wanted, used, asked) in switches {
+            if let Some(wanted) = wanted {
+                (*used, *asked) = (wanted, wanted);
+            }
+        }
+        held.spec.mac = request.mac.or(held.spec.mac);
+        held.spec.mtu = mtu.or(held.spec.mtu);
+        let state = held.state();
+        self.publish(&request.network);
+        Ok(state)
+    }
+}
