@@ -47,6 +47,8 @@ drop_reasons! {
     TxBadSuperframe = "tx_bad_superframe", "switch the sender's offloads off (ethtool -K DEV tso off gso off) and report the frame";
     /// Neither the FDB nor a flood list names a VTEP for the destination MAC.
     TxNoDestination = "tx_no_destination", "a missing lease or entry: look at vtepd fdb show and vtepd peers";
+    /// The frame is a VXLAN packet of this very endpoint: the route to a VTEP leads into the overlay.
+    TxRecursion = "tx_recursion", "the route to the VTEP points to the TAP; fix it: ip route get VTEP";
     /// The FDB's destination is the unspecified address.
     TxDestinationUnspecified = "tx_destination_unspecified", "replace the entry: vtepd fdb replace MAC dst VTEP dev NAME";
     /// The kernel has no route to the VTEP.

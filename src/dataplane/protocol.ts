@@ -763,6 +763,10 @@ partial_checksums: number,
  */
 whole_superframes: number, 
 /**
+ * Frames that the kernel threw away because the TAP's queue was full: the lanes were too slow.
+ */
+tap_queue_overflows: number, 
+/**
  * Frames that died, by reason; reasons that never happened are absent.
  */
 drops: { [reason in DropReason]?: number }, 
@@ -1031,7 +1035,7 @@ delete_taps: boolean, };
 /**
  * The name of why a frame died.
  */
-export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
+export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_recursion" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
 
 /** What each drop reason means and what to do about it. */
 export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {
@@ -1039,6 +1043,7 @@ export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: s
   tx_bad_virtio_header: { text: "The virtio header of a frame from the TAP contradicts the frame.", hint: "a guest or program below the TAP hands on unchecked offload metadata" },
   tx_bad_superframe: { text: "A superframe from the TAP could not be cut into segments.", hint: "switch the sender's offloads off (ethtool -K DEV tso off gso off) and report the frame" },
   tx_no_destination: { text: "Neither the FDB nor a flood list names a VTEP for the destination MAC.", hint: "a missing lease or entry: look at vtepd fdb show and vtepd peers" },
+  tx_recursion: { text: "The frame is a VXLAN packet of this very endpoint: the route to a VTEP leads into the overlay.", hint: "the route to the VTEP points to the TAP; fix it: ip route get VTEP" },
   tx_destination_unspecified: { text: "The FDB's destination is the unspecified address.", hint: "replace the entry: vtepd fdb replace MAC dst VTEP dev NAME" },
   tx_unroutable: { text: "The kernel has no route to the VTEP.", hint: "add a route to the VTEP: ip route get VTEP" },
   tx_too_big: { text: "The encapsulated packet does not fit the path and may not be fragmented.", hint: "lower the MTU of the overlay device, or raise the underlay's" },

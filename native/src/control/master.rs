@@ -602,6 +602,7 @@ mod tests {
             slot: 0,
             vni: 1,
             port: PortKey { v6: false, port: 8472 },
+            local: None,
             mac: Mac([2, 0, 0, 0, 0, 0xfe]),
             mtu: 1450,
             underlay_mtu: 1500,

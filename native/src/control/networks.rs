@@ -64,6 +64,7 @@ impl Engine {
             slot,
             vni: spec.vni,
             port: plan.port,
+            local: spec.local,
             mac: link.mac.unwrap_or_default(),
             mtu: link.mtu,
             underlay_mtu: plan.underlay_mtu,

@@ -550,6 +550,9 @@ wire_types! {
         /// Received superframes that nobody had segmented.
         #[cfg_attr(test, ts(type = "number"))]
         pub whole_superframes: u64,
+        /// Frames that the kernel threw away because the TAP's queue was full: the lanes were too slow.
+        #[cfg_attr(test, ts(type = "number"))]
+        pub tap_queue_overflows: u64,
         /// Frames that died, by reason; reasons that never happened are absent.
         #[cfg_attr(test, ts(type = "{ [reason in DropReason]?: number }"))]
         pub drops: BTreeMap<String, u64>,

@@ -29,6 +29,7 @@ fn network_stats(held: &Held) -> NetworkStats {
         nd_replies: sum(|c| &c.nd_replies),
         partial_checksums: sum(|c| &c.partial_checksums),
         whole_superframes: sum(|c| &c.whole_superframes),
+        tap_queue_overflows: held.netlink.link_by_index(held.ifindex).ok().flatten().map_or(0, |link| link.tx_dropped),
         drops: drops(all.clone().map(|counters| &counters.drops)),
         fdb_entries: held.master.fdb_len() as u32,
         neighbour_entries: held.master.neighbours_len() as u32,

@@ -71,9 +71,13 @@ impl Engine {
             "a system call on the packet path failed",
             json!({ "network": network, "call": call, "error": errno_name(errno) }),
         );
-        if call == "UDP_SEGMENT" && errno == libc::EIO {
-            self.offload_failed("udp_segment", errno_name(errno));
-        }
+        let offload = match (call, errno) {
+            ("UDP_SEGMENT", libc::EIO) => "udp_segment",
+            ("write TCP superframe", _) => "tap_tso",
+            ("write UDP superframe", _) => "tap_uso",
+            _ => return,
+        };
+        self.offload_failed(offload, errno_name(errno));
     }
 
     /// A second has passed.

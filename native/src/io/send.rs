@@ -4,12 +4,14 @@
 //! mark become a *train*: one message with UDP_SEGMENT, whose last datagram may be shorter. Pieces are offsets into the
 //! caller's two buffers (borrowed until [`SendBatch::flush`] returns), so nothing is copied before the kernel does.
 
-use super::event::{PollFd, poll};
+mod kernel;
+
 use super::udp::{SendPool, SockAddr};
 use crate::counters::LaneCounters;
 use crate::drops::DropReason;
 use crate::tables::{Peer, Target};
-use std::mem::{size_of, zeroed};
+use kernel::{Control, Kernel, Linux, write_control};
+use std::mem::zeroed;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -65,10 +67,6 @@ struct Message {
     pieces: u32,
     peer: Arc<Peer>,
 }
-
-#[repr(C, align(8))]
-#[derive(Clone, Copy)]
-struct Control([u8; 48]); // CMSG_SPACE(u16) + CMSG_SPACE(int)
 
 /// What became of the batch, for the network's counters.
 #[derive(Default)]
@@ -170,6 +168,17 @@ impl SendBatch {
         frames: &[u8],
         headers: &[u8],
         counters: &LaneCounters,
+        dropped: impl FnMut(DropReason, u64),
+    ) -> (Sent, Option<SendFault>) {
+        self.flush_to(&Linux, pool, [frames, headers], counters, dropped)
+    }
+
+    fn flush_to(
+        &mut self,
+        kernel: &dyn Kernel,
+        pool: &SendPool,
+        buffers: [&[u8]; 2],
+        counters: &LaneCounters,
         mut dropped: impl FnMut(DropReason, u64),
     ) -> (Sent, Option<SendFault>) {
         let (mut sent, mut fault) = (Sent::default(), None);
@@ -188,7 +197,7 @@ impl SendBatch {
                 .take_while(|index| self.messages.get(**index as usize).is_some_and(|m| m.socket == socket));
             let (group, others) = rest.split_at(same.count());
             rest = others;
-            self.send_group(pool, socket, group, [frames, headers], counters, &mut |outcome, message| match outcome {
+            self.send_group(kernel, pool, socket, group, buffers, counters, &mut |outcome, message| match outcome {
                 Ok(()) => {
                     let overhead = u64::from(message.datagrams) * 22; // VXLAN 8 + inner Ethernet 14
                     let bytes = u64::from(message.bytes).saturating_sub(overhead);
@@ -213,8 +222,10 @@ impl SendBatch {
         std::iter::successors(links.get(head as usize), |link| links.get(link.next as usize))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what flush was given, and the group")]
     fn send_group(
         &mut self,
+        kernel: &dyn Kernel,
         pool: &SendPool,
         socket: usize,
         group: &[u32],
@@ -230,7 +241,7 @@ impl SendBatch {
             for link in Self::pieces(&self.links, message.head) {
                 self.iovecs.push(to_iovec(link.piece, buffers));
             }
-            self.controls.push(Control([0; 48]));
+            self.controls.push(Control::EMPTY);
         }
         let mut iovec = self.iovecs.as_mut_ptr();
         for (message, control) in group.iter().filter_map(|index| self.messages.get(*index as usize)).zip(&mut self.controls) {
@@ -254,26 +265,25 @@ impl SendBatch {
             counters.udp_sends.add(1);
             // SAFETY: each header points to an address, iovecs and a control buffer that live in `self`, and through the iovecs to
             // `buffers`, all of which outlive the call; lengths are as built above.
-            let count =
-                unsafe { libc::sendmmsg(fd, pending.as_mut_ptr(), pending.len() as libc::c_uint, libc::MSG_DONTWAIT as _) };
-            if let Ok(count @ 1..) = usize::try_from(count) {
-                counters.udp_messages_sent.add(count as u64);
-                for message in group.iter().skip(next).take(count).filter_map(|index| self.messages.get(*index as usize)) {
-                    outcome(Ok(()), message);
+            let errno = match unsafe { kernel.send(fd, pending) } {
+                Ok(count) => {
+                    counters.udp_messages_sent.add(count as u64);
+                    for message in group.iter().skip(next).take(count).filter_map(|index| self.messages.get(*index as usize)) {
+                        outcome(Ok(()), message);
+                    }
+                    next += count;
+                    waits = 0;
+                    continue;
                 }
-                next += count;
-                waits = 0;
-                continue;
-            }
-            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+                Err(errno) => errno,
+            };
             match errno {
                 libc::EINTR => continue,
                 // Room comes back when the interface has taken something; a lane that waits here makes the TAP's queue hold the
                 // sender back, which is better than to throw away.
                 libc::EAGAIN | libc::ENOBUFS if waits < 5 => {
                     waits += 1;
-                    let mut fds = [PollFd { fd, events: libc::POLLOUT, revents: 0 }];
-                    let _ = poll(&mut fds, 2);
+                    kernel.wait_for_room(fd);
                     continue;
                 }
                 _ => {}
@@ -284,7 +294,7 @@ impl SendBatch {
                         // No checksum offload on the way out (before Linux 6.11): trains cannot be sent at all.
                         pool.set_segments(false);
                     }
-                    Self::send_singly(&self.links, message, fd, buffers, pool, outcome);
+                    Self::send_singly(kernel, &self.links, message, fd, buffers, pool, outcome);
                     if errno != libc::EMSGSIZE {
                         outcome(Err((DropReason::TxSocketError, Some(("UDP_SEGMENT", errno)))), &empty(message));
                     }
@@ -298,14 +308,22 @@ impl SendBatch {
     }
 
     /// The datagrams of a refused train, each on its own: then the kernel may fragment them.
-    fn send_singly(links: &[Link], message: &Message, fd: i32, buffers: [&[u8]; 2], pool: &SendPool, outcome: &mut Outcome<'_>) {
+    fn send_singly(
+        kernel: &dyn Kernel,
+        links: &[Link],
+        message: &Message,
+        fd: i32,
+        buffers: [&[u8]; 2],
+        pool: &SendPool,
+        outcome: &mut Outcome<'_>,
+    ) {
         let mut datagram: Vec<Piece> = Vec::with_capacity(2);
         let mut send = |pieces: &mut Vec<Piece>| {
             if pieces.is_empty() {
                 return;
             }
             let mut iovecs: Vec<libc::iovec> = pieces.iter().map(|piece| to_iovec(*piece, buffers)).collect();
-            let mut control = Control([0; 48]);
+            let mut control = Control::EMPTY;
             // SAFETY: msghdr is plain data for which zero is valid.
             let mut header: libc::msghdr = unsafe { zeroed() };
             header.msg_name = message.native.as_ptr().cast_mut().cast();
@@ -313,12 +331,12 @@ impl SendBatch {
             header.msg_iov = iovecs.as_mut_ptr();
             header.msg_iovlen = iovecs.len() as _;
             write_control(&mut header, &mut control, None, message.ecn, pool.v6);
+            let mut header = [libc::mmsghdr { msg_hdr: header, msg_len: 0 }];
             // SAFETY: all that the header points to lives until the call returns.
-            let result = unsafe { libc::sendmsg(fd, &header, libc::MSG_DONTWAIT) };
-            let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(0);
+            let result = unsafe { kernel.send(fd, &mut header) };
             let bytes = pieces.iter().map(|piece| piece.len).sum();
             let single = Message { datagrams: 1, bytes, ..empty(message) };
-            outcome(if result < 0 { Err(reason(errno)) } else { Ok(()) }, &single);
+            outcome(result.map(|_| ()).map_err(reason), &single);
             pieces.clear();
         };
         for link in Self::pieces(links, message.head) {
@@ -366,30 +384,5 @@ fn reason(errno: i32) -> (DropReason, Option<SendFault>) {
     }
 }
 
-/// Appends UDP_SEGMENT and the traffic class where they are needed, and sets the length to exactly what was written.
-fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, ecn: u8, v6: bool) {
-    let mut used = 0;
-    let mut append = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
-        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
-        let (space, len) = unsafe { (libc::CMSG_SPACE(data.len() as u32), libc::CMSG_LEN(data.len() as u32)) };
-        let prefix = libc::cmsghdr { cmsg_len: len as _, cmsg_level: level, cmsg_type: kind };
-        let Some(room) = control.0.get_mut(used..used + space as usize) else { return };
-        // SAFETY: `room` is CMSG_SPACE(data) bytes and starts at a multiple of 8 in an 8-aligned buffer.
-        unsafe { room.as_mut_ptr().cast::<libc::cmsghdr>().write(prefix) };
-        for (to, from) in room.iter_mut().skip(size_of::<libc::cmsghdr>()).zip(data) {
-            *to = *from;
-        }
-        used += space as usize;
-    };
-    if let Some(segment) = segment {
-        append(libc::SOL_UDP, libc::UDP_SEGMENT, &(segment as u16).to_ne_bytes());
-    }
-    if ecn != 0 {
-        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
-        append(level, kind, &libc::c_int::from(ecn).to_ne_bytes());
-    }
-    if used > 0 {
-        header.msg_control = control.0.as_mut_ptr().cast();
-        header.msg_controllen = used as _;
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -201,16 +201,21 @@ fn learn(context: &mut Context, network: &Network, mac: Mac, source: IpAddr) -> 
 /// Writes what the coalescer holds.
 fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
     let device = &port.device;
-    let (mut packets, mut bytes, mut fault) = (0u64, 0u64, None);
+    let (mut packets, mut bytes, mut fault, mut refused) = (0u64, 0u64, None, None);
     let lane = Arc::clone(&context.counters);
     port.coalescer.flush(arena, &mut |arena, virtio, pieces, segments| {
         lane.tap_writes.add(1);
         let length: usize = pieces.iter().map(|(start, end)| end - start).sum();
-        let unsupported = virtio.is_gso()
-            && if virtio.gso_type & !virtio::GSO_ECN == virtio::GSO_UDP_L4 { !device.offloads.uso } else { !device.offloads.tso };
+        let is_udp = virtio.gso_type & !virtio::GSO_ECN == virtio::GSO_UDP_L4;
+        let unsupported = virtio.is_gso() && !if is_udp { device.offloads.uso } else { device.offloads.tso };
         let result = if unsupported { Err(libc::EINVAL) } else { write(&device.queue, virtio, pieces, arena) };
         let result = match result {
-            Err(libc::EINVAL) if virtio.is_gso() => write_segments(device, virtio, pieces, arena),
+            Err(libc::EINVAL) if virtio.is_gso() => {
+                if !unsupported {
+                    refused = Some(if is_udp { "write UDP superframe" } else { "write TCP superframe" });
+                }
+                write_segments(device, virtio, pieces, arena)
+            }
             other => other,
         };
         match result {
@@ -232,6 +237,10 @@ fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
     device.counters.rx_bytes.add(bytes);
     lane.rx_packets.add(packets);
     lane.rx_bytes.add(bytes);
+    if let Some(call) = refused {
+        // Some stable kernels (6.6.44, 6.10.3) refuse superframes that others take: tried, told, and given up.
+        context.report(Report::Fault { slot: Some(device.slot), call, errno: libc::EINVAL });
+    }
     if let Some(errno) = fault {
         context.report(Report::Fault { slot: Some(device.slot), call: "write", errno });
     }

@@ -7,7 +7,7 @@ use crate::offload::segment::{self, Segment};
 use crate::tables::{FdbTargets, Network};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::virtio::{self, VirtioHeader};
-use crate::wire::{arp, ecn, ethernet, flow, nd, vxlan};
+use crate::wire::{arp, ecn, ethernet, flow, ip, nd, vxlan};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -84,6 +84,9 @@ fn encapsulate(
     if network.proxy && !ethernet.tagged && answer(context, device, network, frame, &ethernet)? {
         return Ok(());
     }
+    if is_own_tunnel(network, frame, &ethernet) {
+        return Err(DropReason::TxRecursion);
+    }
     let Some(entry) = network.targets(ethernet.destination) else {
         if !ethernet.destination.is_multicast() {
             context.report(Report::MissMac { slot: device.slot, mac: ethernet.destination });
@@ -121,6 +124,33 @@ fn encapsulate(
         }
     }
     Ok(())
+}
+
+/// True for a packet that this endpoint sent: from its own underlay address to the VXLAN port of a known VTEP. Encapsulated again
+/// it would come back once more, larger each time.
+fn is_own_tunnel(network: &Network, frame: &[u8], ethernet: &Ethernet) -> bool {
+    let Some(local) = network.local else { return false };
+    let packet = frame.get(ethernet.network_offset..).unwrap_or_default();
+    let Some(ip) = ip::Ip::parse(ethernet.ethertype, packet).filter(|ip| ip.protocol == ip::UDP && !ip.is_extended()) else {
+        return false;
+    };
+    let port = packet.get(ip.header_len + 2..).and_then(<[u8]>::first_chunk::<2>);
+    if port != Some(&network.port.port.to_be_bytes()) {
+        return false;
+    }
+    let (source, destination) = match ip.addresses(packet) {
+        bytes if bytes.len() == 8 => (v4(bytes, 0), v4(bytes, 4)),
+        bytes => (v6(bytes, 0), v6(bytes, 16)),
+    };
+    source == Some(local) && destination.is_some_and(|to| network.peers.get(&to).is_some())
+}
+
+fn v4(bytes: &[u8], at: usize) -> Option<IpAddr> {
+    bytes.get(at..)?.first_chunk::<4>().map(|octets| IpAddr::from(*octets))
+}
+
+fn v6(bytes: &[u8], at: usize) -> Option<IpAddr> {
+    bytes.get(at..)?.first_chunk::<16>().map(|octets| IpAddr::from(*octets))
 }
 
 /// The longest datagram (UDP payload) that leaves in one piece: UDP_SEGMENT never fragments.

@@ -52,6 +52,8 @@ pub struct Network {
     pub vni: u32,
     /// Where it receives.
     pub port: PortKey,
+    /// Where it sends from, if that is fixed.
+    pub local: Option<IpAddr>,
     /// MAC of the TAP.
     pub mac: Mac,
     /// MTU of the TAP.

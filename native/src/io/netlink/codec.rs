@@ -73,6 +73,11 @@ pub fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|chunk| u32::from_ne_bytes(*chunk))
 }
 
+/// Eight bytes, host order.
+pub fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk().map(|chunk| u64::from_ne_bytes(*chunk))
+}
+
 /// Four bytes, signed, host order.
 pub fn i32_at(bytes: &[u8], offset: usize) -> Option<i32> {
     bytes.get(offset..)?.first_chunk().map(|chunk| i32::from_ne_bytes(*chunk))

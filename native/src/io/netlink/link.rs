@@ -1,6 +1,6 @@
 //! Links: `RTM_NEWLINK` parsed, requests about links built (linux/if_link.h).
 
-use super::codec::{self, Message, Request, attributes, attributes_after, u8_at, u16_at, u32_at};
+use super::codec::{self, Message, Request, attributes, attributes_after, u8_at, u16_at, u32_at, u64_at};
 use crate::wire::Mac;
 use std::fmt;
 
@@ -14,6 +14,9 @@ const IFLA_TUN_PERSIST: u16 = 6;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
+
+/// Offset of `tx_dropped` in `struct rtnl_link_stats64`: the eighth of its u64.
+const TX_DROPPED: usize = 7 * 8;
 
 /// Longest name that a link can be asked for by: IFNAMSIZ less the NUL.
 const NAME_MAX: usize = 15;
@@ -41,6 +44,8 @@ pub struct Link {
     pub txqlen: u32,
     /// Largest superframe that the stack gives the device; 0 where the kernel does not tell.
     pub gso_max_size: u32,
+    /// Frames that the queue of the device had no room for; of a TAP: that its reader was too slow for.
+    pub tx_dropped: u64,
     /// Index of the bridge, bond or VRF that it belongs to.
     pub master: Option<u32>,
     /// More about a tun or TAP; absent for other links, and before Linux 4.16.
@@ -110,6 +115,7 @@ pub fn parse(message: &Message<'_>) -> Option<Link> {
         carrier: flags & libc::IFF_LOWER_UP as u32 != 0,
         txqlen: 0,
         gso_max_size: 0,
+        tx_dropped: 0,
         master: None,
         tun: None,
     };
@@ -121,6 +127,7 @@ pub fn parse(message: &Message<'_>) -> Option<Link> {
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             libc::IFLA_TXQLEN => link.txqlen = u32_at(value, 0)?,
             libc::IFLA_GSO_MAX_SIZE => link.gso_max_size = u32_at(value, 0)?,
+            libc::IFLA_STATS64 => link.tx_dropped = u64_at(value, TX_DROPPED).unwrap_or(0),
             libc::IFLA_MASTER => link.master = u32_at(value, 0),
             libc::IFLA_CARRIER => link.carrier = u8_at(value, 0)? != 0,
             libc::IFLA_LINKINFO => (link.kind, link.tun) = parse_info(value),
@@ -288,6 +295,7 @@ mod tests {
             carrier: true,
             txqlen: 1000,
             gso_max_size: 65536,
+            tx_dropped: 0,
             master: Some(4),
             tun: Some(tun),
         };

@@ -1,0 +1,73 @@
+//! The calls that send, and their control messages.
+
+use crate::io::event::{PollFd, poll};
+use std::mem::size_of;
+
+/// Room for the control messages of one message: UDP_SEGMENT (u16) and the traffic class (int).
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Control([u8; 48]); // CMSG_SPACE(2) + CMSG_SPACE(4)
+
+impl Control {
+    /// Without a message.
+    pub const EMPTY: Control = Control([0; 48]);
+}
+
+/// What is asked of the kernel; tests put a script in its place.
+pub trait Kernel {
+    /// `sendmmsg`, never waiting: how many of the messages were taken (at least one), or the errno of the first.
+    ///
+    /// # Safety
+    /// Everything that the headers point to must live through the call, with the lengths that they say.
+    unsafe fn send(&self, fd: i32, messages: &mut [libc::mmsghdr]) -> Result<usize, i32>;
+
+    /// Waits a little for room in a socket's buffer.
+    fn wait_for_room(&self, fd: i32);
+}
+
+/// The real one.
+pub struct Linux;
+
+impl Kernel for Linux {
+    unsafe fn send(&self, fd: i32, messages: &mut [libc::mmsghdr]) -> Result<usize, i32> {
+        let (first, count) = (messages.as_mut_ptr(), messages.len() as libc::c_uint);
+        // SAFETY: the slice holds `count` headers; what they point to is the caller's promise.
+        let sent = unsafe { libc::sendmmsg(fd, first, count, libc::MSG_DONTWAIT as _) };
+        match usize::try_from(sent) {
+            Ok(sent @ 1..) => Ok(sent),
+            _ => Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)),
+        }
+    }
+
+    fn wait_for_room(&self, fd: i32) {
+        let _ = poll(&mut [PollFd { fd, events: libc::POLLOUT, revents: 0 }], 2);
+    }
+}
+
+/// Appends UDP_SEGMENT and the traffic class where they are needed, and sets the length to exactly what was written.
+pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, ecn: u8, v6: bool) {
+    let mut used = 0;
+    let mut append = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
+        // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
+        let (space, len) = unsafe { (libc::CMSG_SPACE(data.len() as u32), libc::CMSG_LEN(data.len() as u32)) };
+        let prefix = libc::cmsghdr { cmsg_len: len as _, cmsg_level: level, cmsg_type: kind };
+        let Some(room) = control.0.get_mut(used..used + space as usize) else { return };
+        // SAFETY: `room` is CMSG_SPACE(data) bytes and starts at a multiple of 8 in an 8-aligned buffer.
+        unsafe { room.as_mut_ptr().cast::<libc::cmsghdr>().write(prefix) };
+        for (to, from) in room.iter_mut().skip(size_of::<libc::cmsghdr>()).zip(data) {
+            *to = *from;
+        }
+        used += space as usize;
+    };
+    if let Some(segment) = segment {
+        append(libc::SOL_UDP, libc::UDP_SEGMENT, &(segment as u16).to_ne_bytes());
+    }
+    if ecn != 0 {
+        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+        append(level, kind, &libc::c_int::from(ecn).to_ne_bytes());
+    }
+    if used > 0 {
+        header.msg_control = control.0.as_mut_ptr().cast();
+        header.msg_controllen = used as _;
+    }
+}
