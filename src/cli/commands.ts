@@ -1,0 +1,208 @@
+/**
+ * The command table. Dispatch, `--help` and the suggestions all come from it; a command's code is loaded when it runs,
+ * so that a query does not pay for what only `vtepd run` needs.
+ */
+
+import type { OptionSpec } from '../config/option-spec.ts';
+import { RUN_OPTIONS } from '../config/options.ts';
+import type { ParsedArguments } from './arguments.ts';
+import type { Context } from './context.ts';
+import { FDB_WORDS, LINK_ADD_WORDS, NEIGH_WORDS, type WordRow } from './vocabulary.ts';
+
+export type CommandRun = (context: Context, input: ParsedArguments) => Promise<number>;
+
+export interface CommandSpec {
+  /** `status`, or object and verb: `link add`. */
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly summary: string;
+  readonly usage: string;
+  readonly words?: readonly WordRow[];
+  readonly options?: readonly OptionSpec[];
+  readonly notes?: readonly string[];
+  readonly examples?: readonly string[];
+  readonly load: () => Promise<CommandRun>;
+}
+
+/** Options of every command. */
+export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
+  { name: 'instance', value: 'NAME', text: 'which vtepd of this machine; default $VTEPD_INSTANCE or `default`' },
+  { name: 'json', short: 'j', text: 'one JSON value on standard output; errors as JSON on standard error' },
+  { name: 'help', short: 'h', text: 'this help' },
+];
+
+const FDB_NOTES = ['With exactly one network held, `dev` may be left out.'];
+
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'run',
+    summary: 'join this host to a network by a datastore and keep it joined',
+    usage: 'run [options]',
+    options: RUN_OPTIONS,
+    notes: [
+      "Each setting comes from its flag, else from the environment (FLANNELD_... for flanneld's, VTEPD_... for the others),",
+      'else from the settings file (YAML or JSON; keys are the names of the flags).',
+      'SIGTERM ends the controller only: the dataplane forwards on, device, routes and lease stay, as with flanneld.',
+      '`vtepd cleanup` removes them.',
+    ],
+    examples: [
+      'vtepd run --etcd-endpoints http://10.245.1.2:2379 --iface eth0',
+      'vtepd run --file /etc/vtepd/network.yaml',
+    ],
+    load: async () => (await import('./run.ts')).run,
+  },
+  {
+    name: 'link add',
+    summary: 'make a network by hand, in the words of `ip link add NAME type vxlan`',
+    usage: 'link add NAME id VNI [WORDS...] [--foreground]',
+    words: LINK_ADD_WORDS,
+    options: [{ name: 'foreground', text: 'stay until SIGTERM or SIGINT, then remove what was made' }],
+    notes: [
+      'Starts the dataplane if none runs and returns when the device is up. A dataplane started so ends with its last network.',
+      'Words of `ip link` that are not served yet are refused by name.',
+    ],
+    examples: ['vtepd link add vxlan2 id 2 local 10.245.1.3 remote 10.245.1.4 dev eth0'],
+    load: async () => (await import('./link.ts')).linkAdd,
+  },
+  {
+    name: 'link show',
+    aliases: ['list', 'ls', 'lst'],
+    summary: 'show networks',
+    usage: 'link show [NAME]',
+    load: async () => (await import('./link.ts')).linkShow,
+  },
+  {
+    name: 'link del',
+    aliases: ['delete'],
+    summary: 'remove a network and its TAP',
+    usage: 'link del NAME',
+    notes: ['A dataplane that `link add` started ends with its last network, unless `vtepd run` is there.'],
+    load: async () => (await import('./link.ts')).linkDel,
+  },
+  {
+    name: 'fdb show',
+    aliases: ['list', 'ls', 'lst'],
+    summary: 'show which MAC lives at which VTEP',
+    usage: 'fdb show [dev NAME]',
+    load: async () => (await import('./fdb.ts')).fdbShow,
+  },
+  {
+    name: 'fdb add',
+    summary: 'add an entry, in the words of `bridge fdb`; it must be new',
+    usage: 'fdb add MAC dst VTEP [WORDS...] dev NAME',
+    words: FDB_WORDS,
+    notes: FDB_NOTES,
+    examples: ['vtepd fdb add 0e:00:00:00:00:04 dst 10.245.1.4 dev vxlan2'],
+    load: async () => (await import('./fdb.ts')).fdbChange('add'),
+  },
+  {
+    name: 'fdb append',
+    summary: 'add one more destination to the flood list (00:00:00:00:00:00) or a multicast MAC',
+    usage: 'fdb append MAC dst VTEP [WORDS...] dev NAME',
+    words: FDB_WORDS,
+    notes: FDB_NOTES,
+    examples: ['vtepd fdb append 00:00:00:00:00:00 dst 10.245.1.4 dev vxlan2'],
+    load: async () => (await import('./fdb.ts')).fdbChange('append'),
+  },
+  {
+    name: 'fdb replace',
+    summary: 'put an entry in place of what is there, or new',
+    usage: 'fdb replace MAC dst VTEP [WORDS...] dev NAME',
+    words: FDB_WORDS,
+    notes: FDB_NOTES,
+    load: async () => (await import('./fdb.ts')).fdbChange('replace'),
+  },
+  {
+    name: 'fdb del',
+    aliases: ['delete'],
+    summary: 'remove an entry, or one destination of it',
+    usage: 'fdb del MAC [dst VTEP] dev NAME',
+    words: FDB_WORDS,
+    notes: FDB_NOTES,
+    load: async () => (await import('./fdb.ts')).fdbChange('del'),
+  },
+  {
+    name: 'neigh show',
+    aliases: ['list', 'ls', 'lst'],
+    summary: 'show for which addresses the proxy answers with which MAC',
+    usage: 'neigh show [dev NAME]',
+    load: async () => (await import('./neigh.ts')).neighShow,
+  },
+  {
+    name: 'neigh add',
+    summary: 'add a neighbour, an address or a whole subnet; it must be new',
+    usage: 'neigh add ADDR[/LEN] lladdr MAC dev NAME',
+    words: NEIGH_WORDS,
+    notes: FDB_NOTES,
+    examples: ['vtepd neigh add 10.246.13.0/24 lladdr 0e:00:00:00:00:04 dev vxlan2'],
+    load: async () => (await import('./neigh.ts')).neighChange('add'),
+  },
+  {
+    name: 'neigh replace',
+    summary: 'put a neighbour in place of what is there, or new',
+    usage: 'neigh replace ADDR[/LEN] lladdr MAC dev NAME',
+    words: NEIGH_WORDS,
+    notes: FDB_NOTES,
+    load: async () => (await import('./neigh.ts')).neighChange('replace'),
+  },
+  {
+    name: 'neigh del',
+    aliases: ['delete'],
+    summary: 'remove a neighbour',
+    usage: 'neigh del ADDR[/LEN] dev NAME',
+    words: NEIGH_WORDS,
+    notes: FDB_NOTES,
+    load: async () => (await import('./neigh.ts')).neighChange('del'),
+  },
+  {
+    name: 'status',
+    summary: 'show dataplane, controller, datastore, lease and networks',
+    usage: 'status',
+    notes: ['Exits with 3 when no dataplane runs, or when networks from a datastore are held and no controller runs.'],
+    load: async () => (await import('./status.ts')).status,
+  },
+  {
+    name: 'peers',
+    summary: 'show every VTEP: lease, traffic, when it was last heard',
+    usage: 'peers',
+    load: async () => (await import('./peers.ts')).peers,
+  },
+  {
+    name: 'stats',
+    summary: 'show the counters of networks and lanes',
+    usage: 'stats',
+    load: async () => (await import('./stats.ts')).stats,
+  },
+  {
+    name: 'drops',
+    summary: 'show why frames died, with what to do about it',
+    usage: 'drops [--all]',
+    options: [{ name: 'all', short: 'a', text: 'also the reasons that never happened' }],
+    load: async () => (await import('./drops.ts')).drops,
+  },
+  {
+    name: 'cleanup',
+    summary: 'remove everything that vtepd made on this host for the instance',
+    usage: 'cleanup',
+    notes: [
+      'Ends the dataplane, deletes its TAPs (addresses and routes go with them), subnet.env, runtime and state files.',
+      'Refused while `vtepd run` runs. The lease in the datastore is left to expire. A second run finds nothing to do.',
+    ],
+    load: async () => (await import('./cleanup.ts')).cleanup,
+  },
+];
+
+/** Verb of an object that is named alone, as with `ip link`. */
+export const DEFAULT_VERB = 'show';
+
+export function objects(): string[] {
+  return [...new Set(COMMANDS.flatMap(({ name }) => (name.includes(' ') ? [name.slice(0, name.indexOf(' '))] : [])))];
+}
+
+export function verbsOf(object: string): CommandSpec[] {
+  return COMMANDS.filter((command) => command.name.startsWith(`${object} `));
+}
+
+export function verbName(command: CommandSpec): string {
+  return command.name.slice(command.name.indexOf(' ') + 1);
+}

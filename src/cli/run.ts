@@ -1,0 +1,110 @@
+/** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. */
+import type { Server } from 'node:net';
+import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import { serveController } from '../daemon/controller-socket.ts';
+import { Daemon } from '../daemon/daemon.ts';
+import { LockError, lockController } from '../daemon/lock.ts';
+import { StatusBoard } from '../daemon/status-board.ts';
+import { superviseDataplane } from '../dataplane/supervisor.ts';
+import type { Datastore } from '../datastore/types.ts';
+import { serveHealth } from '../observe/health.ts';
+import { createLogger, type Logger } from '../observe/log.ts';
+import { notifyReady } from '../observe/service-manager.ts';
+import type { ParsedArguments } from './arguments.ts';
+import type { Context } from './context.ts';
+import { askController } from './controller.ts';
+import { CommandError, EXIT_OK, UsageError } from './errors.ts';
+import { version } from './version.ts';
+
+export async function run(context: Context, input: ParsedArguments): Promise<number> {
+  if (input.words.length > 0) throw new UsageError(`run takes no words, not ${input.words.join(' ')}`);
+  const settings = readSettings(context, input);
+  const { paths } = context;
+  const logger = createLogger({ level: settings.logLevel, instance: paths.instance });
+  const stop = stopSignal(logger);
+  // A controller in another process namespace is not seen by its process id, but answers.
+  const other = await askController(paths).catch(() => undefined);
+  if (other !== undefined)
+    throw alreadyRunning(
+      `\`vtepd run\` of instance ${paths.instance} is already running, pid ${other.pid}; stop it first`,
+    );
+  const unlock = lock(context);
+  const servers: Server[] = [];
+  try {
+    logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
+    const datastore = await openDatastore(settings, logger);
+    const board = new StatusBoard({ version: version(), instance: paths.instance, source: datastore.source });
+    const daemon = new Daemon({
+      settings,
+      paths,
+      datastore,
+      board,
+      logger,
+      sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
+      onReady: () => void notifyReady(context.env, logger),
+    });
+    servers.push(await serveController(paths, { status: () => board.show(), leases: () => daemon.leases() }));
+    if (settings.healthz !== undefined) {
+      servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, () => board.show()));
+    }
+    await daemon.run(stop);
+    logger.info('vtepd stops; dataplane, device, routes and lease stay');
+    return EXIT_OK;
+  } catch (error) {
+    logger.fatal({ err: error }, error instanceof Error ? error.message : String(error));
+    throw error;
+  } finally {
+    for (const server of servers) server.close();
+    unlock();
+  }
+}
+
+function readSettings(context: Context, input: ParsedArguments): Settings {
+  try {
+    return loadSettings(input.options, context.env);
+  } catch (error) {
+    if (error instanceof SettingsError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+function lock(context: Context): () => void {
+  try {
+    return lockController(context.paths);
+  } catch (error) {
+    throw error instanceof LockError ? alreadyRunning(error.message) : error;
+  }
+}
+
+function alreadyRunning(message: string): CommandError {
+  return new CommandError('ALREADY_RUNNING', message);
+}
+
+/** gRPC is loaded only where etcd is spoken to. */
+async function openDatastore({ datastore }: Settings, logger: Logger): Promise<Datastore> {
+  if (datastore.type === 'file') {
+    const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
+    return new FileDatastore({ path: datastore.path, logger });
+  }
+  const { EtcdDatastore } = await import('../datastore/etcd/etcd-datastore.ts');
+  const { type: _, ...options } = datastore;
+  return new EtcdDatastore({ ...options, logger });
+}
+
+function withoutSecrets(settings: Settings): Settings {
+  const { datastore } = settings;
+  if (datastore.type !== 'etcd' || datastore.password === undefined) return settings;
+  return { ...settings, datastore: { ...datastore, password: '(set)' } };
+}
+
+/** Aborts at the first SIGTERM or SIGINT; a second one ends the process as it stands. */
+function stopSignal(logger: Logger): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => {
+      logger.info({ signal }, 'told to stop');
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}

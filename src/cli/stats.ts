@@ -1,0 +1,94 @@
+/** `vtepd stats`: counters of networks and lanes, absolute since each was made. */
+import type { LaneStats, NetworkStats, Stats } from '../dataplane/protocol.ts';
+import type { ParsedArguments } from './arguments.ts';
+import { type Context, print, withDataplane } from './context.ts';
+import { EXIT_OK, UsageError } from './errors.ts';
+import { duration, table } from './output.ts';
+
+export async function stats(context: Context, input: ParsedArguments): Promise<number> {
+  if (input.words.length > 0) throw new UsageError(`stats takes no words, not ${input.words.join(' ')}`);
+  const value = await withDataplane(context, (client) => client.request('stats', {}));
+  print(context, value, describe);
+  return EXIT_OK;
+}
+
+function describe(value: Stats): string {
+  const networks = table(
+    ['NETWORK', 'VNI', 'RX-PKTS', 'RX-BYTES', 'TX-PKTS', 'TX-BYTES', 'DROPS', 'ARP', 'ND', 'FDB', 'NEIGH'],
+    value.networks.map(networkRow),
+    ['VNI', 'RX-PKTS', 'RX-BYTES', 'TX-PKTS', 'TX-BYTES', 'DROPS', 'ARP', 'ND', 'FDB', 'NEIGH'],
+  );
+  const lanes = table(
+    [
+      'LANE',
+      'RX-PKTS',
+      'TX-PKTS',
+      'TAP-READS',
+      'TAP-WRITES',
+      'RECVS',
+      'SENDS',
+      'RX-MSGS',
+      'TX-MSGS',
+      'SLEEPS',
+      'BUSY',
+      'LONGEST',
+    ],
+    value.lanes.map(laneRow),
+    [
+      'LANE',
+      'RX-PKTS',
+      'TX-PKTS',
+      'TAP-READS',
+      'TAP-WRITES',
+      'RECVS',
+      'SENDS',
+      'RX-MSGS',
+      'TX-MSGS',
+      'SLEEPS',
+      'BUSY',
+      'LONGEST',
+    ],
+  );
+  return (
+    `${networks}\n${lanes}\n` +
+    `up ${duration(value.uptime)}, ${sum(value.drops)} drops before a network was known, ` +
+    `${value.socket_overflows} datagrams lost to full receive buffers, ${value.events_suppressed} events left out\n`
+  );
+}
+
+function networkRow(network: NetworkStats): string[] {
+  return [
+    network.network,
+    String(network.vni),
+    String(network.rx.packets),
+    String(network.rx.bytes),
+    String(network.tx.packets),
+    String(network.tx.bytes),
+    String(sum(network.drops)),
+    String(network.arp_replies),
+    String(network.nd_replies),
+    String(network.fdb_entries),
+    String(network.neighbour_entries),
+  ];
+}
+
+function laneRow(lane: LaneStats): string[] {
+  return [
+    String(lane.lane),
+    String(lane.rx.packets),
+    String(lane.tx.packets),
+    String(lane.tap_reads),
+    String(lane.tap_writes),
+    String(lane.udp_receives),
+    String(lane.udp_sends),
+    String(lane.udp_messages_received),
+    String(lane.udp_messages_sent),
+    String(lane.sleeps),
+    `${(lane.busy_us / 1e6).toFixed(3)}s`,
+    `${lane.longest_turn_us}us`,
+  ];
+}
+
+function sum(counts: Readonly<Record<string, number | undefined>>): number {
+  return Object.values(counts).reduce<number>((total, count) => total + (count ?? 0), 0);
+}

@@ -1,0 +1,111 @@
+/**
+ * The settings of `vtepd run` as a table: name, where it may come from, help. flanneld's names keep their meaning. What
+ * flanneld has and this program does not serve yet is listed too, so that it is refused by name.
+ */
+import type { OptionSpec } from './option-spec.ts';
+
+export interface SettingSpec extends OptionSpec {
+  /** Environment variable; absent where there is none. */
+  readonly env?: string;
+}
+
+const flanneld = (name: string, value: string, text: string, more: Partial<SettingSpec> = {}): SettingSpec => ({
+  name,
+  value,
+  text,
+  env: `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`,
+  ...more,
+});
+
+const own = (name: string, value: string, text: string, more: Partial<SettingSpec> = {}): SettingSpec => ({
+  name,
+  value,
+  text,
+  env: `VTEPD_${name.toUpperCase().replaceAll('-', '_')}`,
+  ...more,
+});
+
+/** Every setting that is served. */
+export const SETTINGS: readonly SettingSpec[] = [
+  own('datastore', 'etcd|file', 'where leases come from; default file if --file is given, else etcd'),
+  own('file', 'PATH', 'the file datastore: a YAML or JSON list of hosts and subnets'),
+  flanneld('etcd-endpoints', 'URL,...', 'etcd servers; default http://127.0.0.1:4001,http://127.0.0.1:2379'),
+  flanneld('etcd-prefix', 'KEY', 'where the network lies in etcd; default /coreos.com/network'),
+  flanneld('etcd-cafile', 'PATH', 'certificate authority of the etcd servers'),
+  flanneld('etcd-certfile', 'PATH', 'certificate shown to etcd'),
+  flanneld('etcd-keyfile', 'PATH', 'key of that certificate'),
+  flanneld('etcd-username', 'NAME', 'user at etcd'),
+  flanneld('etcd-password', 'WORD', 'password; better by environment or file, where `ps` does not show it'),
+  flanneld('subnet-lease-renew-margin', 'MINUTES', 'renew the lease this long before it ends, 1 to 1439; default 60'),
+  flanneld('iface', 'NAME|IP', 'underlay interface, the first that fits (repeatable); default: the default route', {
+    repeatable: true,
+  }),
+  flanneld(
+    'public-ip',
+    'IP',
+    "address that peers send to; default the interface's; without --iface it also chooses the interface",
+  ),
+  flanneld(
+    'subnet-file',
+    'PATH',
+    'where the subnet is written for the container runtime; default /run/flannel/subnet.env',
+  ),
+  flanneld('healthz-ip', 'IP', 'where /healthz and /readyz listen; default 0.0.0.0'),
+  flanneld('healthz-port', 'PORT', 'their TCP port; default 0: off'),
+  own('device', 'NAME', 'name of the TAP; default flannel.<VNI>'),
+  own('netns', 'NAME', 'network namespace of the TAP, a name or a path'),
+  own('mac', 'MAC', 'MAC of the TAP; default: the one of the last run'),
+  own('route-mode', 'peer|network', 'one route a peer, as flannel, or one for the whole network; default peer'),
+  own('log-level', 'LEVEL', 'fatal, error, warn, info, debug or trace; default info'),
+  flanneld('v', 'N', 'verbosity as with flanneld: 0 is info, 1 to 4 debug, from 5 trace', { short: 'v' }),
+];
+
+export interface UnservedSpec extends SettingSpec {
+  /** Values that ask for nothing. */
+  readonly harmless: readonly string[];
+}
+
+const unservedSwitch = (name: string, harmless: 'true' | 'false'): UnservedSpec => ({
+  name,
+  text: '',
+  hidden: true,
+  env: `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`,
+  harmless: [harmless],
+});
+
+const unservedValue = (name: string, harmless: readonly string[] = []): UnservedSpec => ({
+  name,
+  value: 'VALUE',
+  text: '',
+  hidden: true,
+  repeatable: true,
+  env: `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`,
+  harmless: ['', ...harmless],
+});
+
+/** flanneld's flags that are not served yet, with the values that are as good as not giving them. */
+export const UNSERVED: readonly UnservedSpec[] = [
+  unservedSwitch('ip-masq', 'false'),
+  unservedSwitch('ip-masq-fully-random-disable', 'false'),
+  unservedSwitch('iptables-forward-rules', 'false'),
+  unservedSwitch('ip-blackhole-route', 'false'),
+  unservedSwitch('kube-subnet-mgr', 'false'),
+  unservedSwitch('set-node-network-unavailable', 'true'),
+  unservedSwitch('log_backtrace_at', 'false'),
+  unservedValue('iptables-resync'),
+  unservedValue('iface-regex'),
+  unservedValue('iface-can-reach'),
+  unservedValue('public-ipv6'),
+  unservedValue('kube-api-url'),
+  unservedValue('kube-annotation-prefix', ['flannel.alpha.coreos.com']),
+  unservedValue('kubeconfig-file'),
+  unservedValue('net-config-path', ['/etc/kube-flannel/net-conf.json']),
+  unservedValue('vmodule'),
+];
+
+/** All that `vtepd run` takes on its command line. */
+export const RUN_OPTIONS: readonly OptionSpec[] = [
+  ...SETTINGS,
+  { name: 'config', value: 'PATH', text: 'settings file, YAML or JSON' },
+  ...UNSERVED,
+];

@@ -1,0 +1,113 @@
+/**
+ * The network that the datastore feeds: makes the dataplane hold it as it should be, changing no more than needed, so
+ * that an adopted one goes on forwarding.
+ */
+import type { Paths } from '../config/paths.ts';
+import type { DataplaneClient } from '../dataplane/client.ts';
+import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
+import { forgetNetwork, recordNetwork } from '../host/records.ts';
+import type { Logger } from '../observe/log.ts';
+
+/** A network whose MAC and MTU are decided. */
+export type FedSpec = NetworkSpec & { readonly mac: string; readonly mtu: number };
+
+export class NetworkConflictError extends Error {
+  readonly code = 'NETWORK_CONFLICT';
+}
+
+export interface Held {
+  readonly state: NetworkState;
+  /** True where it was not there, or had to be made anew: its tables are empty. */
+  readonly made: boolean;
+}
+
+export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths: Paths, logger: Logger): Promise<Held> {
+  const states = await client.request('network.list', {});
+  await dropFormer(client, states, spec, paths, logger);
+  const held = states.find((state) => state.spec.name === spec.name);
+  if (held?.spec.owner === 'hand') {
+    throw new NetworkConflictError(
+      `network ${spec.name} was made by hand; remove it (vtepd link del ${spec.name}) or choose another --device`,
+    );
+  }
+  const facts = await client.request('host.read', { netns: spec.netns });
+  const device = facts.links.find((link) => link.name === spec.name);
+  if (held !== undefined && device !== undefined && incompatible(held.spec, spec) === undefined) {
+    const state = await adjust(client, held, device, spec, logger);
+    recordNetwork(paths, state);
+    return { state, made: false };
+  }
+  if (held !== undefined) {
+    const why = incompatible(held.spec, spec) ?? 'its device is gone';
+    logger.warn({ network: spec.name, why }, 'the network is made anew');
+    await client.request('network.delete', { network: spec.name });
+  } else if (device?.kind === 'vxlan') {
+    await deleteKernelDevice(client, spec, logger);
+  }
+  const state = await client.request('network.create', spec);
+  recordNetwork(paths, state);
+  return { state, made: true };
+}
+
+/** flanneld treats a device of another kind under its name the same way (`pkg/backend/vxlan/device.go`). */
+async function deleteKernelDevice(client: DataplaneClient, spec: FedSpec, logger: Logger): Promise<void> {
+  logger.warn(
+    { device: spec.name },
+    "a kernel vxlan device has the network's name and is deleted; is flanneld still running?",
+  );
+  const { errors } = await client.request('host.change', {
+    netns: spec.netns,
+    operations: [{ op: 'link.del', dev: spec.name }],
+  });
+  const [error] = errors;
+  if (error === null || error === undefined) return;
+  throw new NetworkConflictError(`device ${spec.name} cannot be deleted: ${error.message}`);
+}
+
+/** Networks that a datastore fed under another name: a configuration that has changed since. */
+async function dropFormer(
+  client: DataplaneClient,
+  states: readonly NetworkState[],
+  spec: FedSpec,
+  paths: Paths,
+  logger: Logger,
+): Promise<void> {
+  for (const { spec: former } of states) {
+    if (former.owner === 'hand' || former.name === spec.name) continue;
+    logger.warn({ network: former.name, vni: former.vni }, 'a network of an earlier configuration is removed');
+    await client.request('network.delete', { network: former.name });
+    forgetNetwork(paths, former.name);
+  }
+}
+
+/** Why a network cannot become `wanted` while packets flow; `undefined` when it can. */
+function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefined {
+  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote', 'ageing', 'maxaddress'] as const;
+  const differing = fixed.find((field) => (held[field] ?? null) !== (wanted[field] ?? null));
+  return differing === undefined ? undefined : `${differing} was ${held[differing]}, is ${wanted[differing]}`;
+}
+
+async function adjust(
+  client: DataplaneClient,
+  held: NetworkState,
+  device: HostFacts['links'][number],
+  spec: FedSpec,
+  logger: Logger,
+): Promise<NetworkState> {
+  const update: NetworkUpdate = {
+    network: spec.name,
+    mac: held.mac === spec.mac && device.mac === spec.mac ? null : spec.mac,
+    mtu: held.mtu === spec.mtu && device.mtu === spec.mtu ? null : spec.mtu,
+    learning: held.spec.learning === spec.learning ? null : spec.learning,
+    proxy: held.spec.proxy === spec.proxy ? null : spec.proxy,
+    peersonly: held.spec.peersonly === spec.peersonly ? null : spec.peersonly,
+    up: held.up && device.up ? null : true,
+  };
+  const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
+  if (changes.length === 0) return held;
+  logger.warn(
+    { network: spec.name, changes: Object.fromEntries(changes) },
+    'the network differs from what it should be and is put right',
+  );
+  return await client.request('network.update', update);
+}

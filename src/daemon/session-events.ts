@@ -1,0 +1,29 @@
+/** The dataplane's notifications: what the log says of them, and which of them call for action. */
+import type { DataplaneClient } from '../dataplane/client.ts';
+import type { Logger } from '../observe/log.ts';
+
+export interface SessionListener {
+  /** True for the network that the datastore feeds. */
+  readonly ours: (network: string) => boolean;
+  /** Entries or networks by hand came, changed or went. */
+  readonly handChanged: () => void;
+  /** Our network or its device is not what we made it. */
+  readonly deviceChanged: (message: string, event: object) => void;
+}
+
+export function sessionEvents(client: DataplaneClient, logger: Logger, listener: SessionListener): void {
+  client.on('changed', (event) => {
+    listener.handChanged();
+    if (event.what !== 'deleted' || !listener.ours(event.network)) return;
+    listener.deviceChanged('the network was deleted by somebody else and is made again', event);
+  });
+  client.on('link', (event) => {
+    if (!listener.ours(event.network)) return;
+    listener.deviceChanged('the device was changed by somebody else and is put right', event);
+  });
+  client.on('offload-disabled', (event) => logger.warn(event, 'an offload was given up'));
+  client.on('moved', (event) => logger.info(event, 'a learned MAC has moved'));
+  client.on('learned', (event) => logger.debug(event, 'learned'));
+  client.on('aged', (event) => logger.debug(event, 'aged'));
+  client.on('miss', (event) => logger.debug(event, 'miss'));
+}

@@ -1,0 +1,64 @@
+/** What the controller tells on its socket. Stable: `vtepd status --json` and `/healthz` show it. */
+
+export interface LeaseStatus {
+  /** Name of the key in the datastore. */
+  readonly key: string;
+  readonly subnet: string;
+  readonly publicIp: string;
+  readonly mac: string | null;
+}
+
+export interface ControllerStatus {
+  readonly pid: number;
+  readonly version: string;
+  readonly instance: string;
+  /** ISO 8601. */
+  readonly started: string;
+  /** What start is busy with; `running` when everything is up. */
+  readonly phase: 'dataplane' | 'config' | 'interface' | 'network' | 'lease' | 'snapshot' | 'running';
+  /** subnet.env is written and everything in it is true. */
+  readonly ready: boolean;
+  /** The dataplane has what the datastore said last. */
+  readonly plane: {
+    readonly state: 'up' | 'down';
+    readonly pid: number | null;
+    /** ISO 8601 */
+    readonly since: string;
+    /** How often it died under this controller. */
+    readonly deaths: number;
+    /** How long traffic stood still at the last death. */
+    readonly lastGapMs: number | null;
+  };
+  readonly datastore: {
+    readonly source: 'etcd' | 'file';
+    readonly state: 'starting' | 'fresh' | 'stale';
+    /** Since when the state holds; ISO 8601. */
+    readonly since: string;
+    /** Why it is stale. */
+    readonly reason: string | null;
+    readonly revision: number | null;
+    /** Keys that could not be read. */
+    readonly badKeys: readonly { readonly key: string; readonly reason: string }[];
+  };
+  readonly lease: LeaseStatus | null;
+  /** Why the lease is not ours at the moment. */
+  readonly leaseLost: string | null;
+  readonly network: {
+    readonly name: string;
+    readonly vni: number;
+    readonly port: number;
+    readonly cidr: string;
+    readonly mtu: number;
+    readonly iface: string;
+    readonly local: string;
+  } | null;
+  readonly peers: number;
+  readonly warnings: readonly string[];
+}
+
+/** Methods of the controller's socket. */
+export interface ControllerMethods {
+  status: ControllerStatus;
+  /** Leases of the other hosts. */
+  leases: readonly LeaseStatus[];
+}

@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { parseArguments } from '../../../src/cli/arguments.ts';
+import { RUN_OPTIONS } from '../../../src/config/options.ts';
+import { loadSettings, type Settings, SettingsError } from '../../../src/config/settings.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'vtepd-settings-'));
+after(() => rmSync(directory, { recursive: true }));
+
+function load(flags: string, env: Record<string, string> = {}): Settings {
+  const tokens = flags.split(' ').filter((token) => token !== '');
+  return loadSettings(parseArguments(tokens, RUN_OPTIONS).options, env);
+}
+
+function config(text: string): string {
+  const path = join(directory, 'vtepd.yaml');
+  writeFileSync(path, text);
+  return path;
+}
+
+function refused(flags: string, env: Record<string, string>, message: RegExp): void {
+  assert.throws(
+    () => load(flags, env),
+    (error) => {
+      assert.ok(error instanceof SettingsError);
+      assert.match(error.message, message);
+      return true;
+    },
+  );
+}
+
+const DEFAULTS: Settings = {
+  datastore: {
+    type: 'etcd',
+    endpoints: ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
+    prefix: '/coreos.com/network',
+    caFile: undefined,
+    certFile: undefined,
+    keyFile: undefined,
+    username: undefined,
+    password: undefined,
+    renewMarginMinutes: 60,
+  },
+  iface: [],
+  publicIp: undefined,
+  subnetFile: '/run/flannel/subnet.env',
+  healthz: undefined,
+  device: undefined,
+  netns: undefined,
+  mac: undefined,
+  routeMode: 'peer',
+  logLevel: 'info',
+};
+
+test('without any setting, the defaults are those of flanneld', () => {
+  assert.deepEqual(load(''), DEFAULTS);
+});
+
+const etcd = (change: object): Partial<Settings> => ({
+  datastore: { ...DEFAULTS.datastore, ...change },
+});
+
+/** Name, value, what becomes of it. */
+const EACH: [string, string, Partial<Settings>][] = [
+  [
+    'etcd-endpoints',
+    'http://10.245.1.2:2379,https://etcd:2379/',
+    etcd({ endpoints: ['http://10.245.1.2:2379', 'https://etcd:2379'] }),
+  ],
+  ['etcd-prefix', '/a/b/', etcd({ prefix: '/a/b' })],
+  ['etcd-cafile', '/ca', etcd({ caFile: '/ca' })],
+  ['subnet-lease-renew-margin', '1439', etcd({ renewMarginMinutes: 1439 })],
+  ['iface', 'eth0', { iface: ['eth0'] }],
+  ['iface', '10.245.1.3', { iface: ['10.245.1.3'] }],
+  ['public-ip', '192.0.2.1', { publicIp: '192.0.2.1' as NonNullable<Settings['publicIp']> }],
+  ['subnet-file', '/x/subnet.env', { subnetFile: '/x/subnet.env' }],
+  ['healthz-port', '8080', { healthz: { ip: '0.0.0.0', port: 8080 } }],
+  ['healthz-port', '0', {}],
+  ['v', '0', {}],
+  ['v', '2', { logLevel: 'debug' }],
+  ['v', '10', { logLevel: 'trace' }],
+  ['device', 'vx0', { device: 'vx0' }],
+  ['netns', 'blue', { netns: 'blue' }],
+  ['mac', '0E:00:00:00:00:03', { mac: '0e:00:00:00:00:03' as NonNullable<Settings['mac']> }],
+  ['route-mode', 'network', { routeMode: 'network' }],
+  ['log-level', 'warn', { logLevel: 'warn' }],
+  ['file', '/hosts.yaml', { datastore: { type: 'file', path: '/hosts.yaml' } }],
+];
+
+for (const [name, value, expected] of EACH) {
+  test(`${name} ${value} by flag with one dash and two, by environment and by file`, () => {
+    const wanted = { ...DEFAULTS, ...expected };
+    const spec = RUN_OPTIONS.find((option) => option.name === name);
+    assert.ok(spec !== undefined && 'env' in spec && typeof spec.env === 'string');
+    assert.deepEqual(load(`--${name} ${value}`), wanted);
+    assert.deepEqual(load(`-${name} ${value}`), wanted);
+    assert.deepEqual(load(`--${name}=${value}`), wanted);
+    assert.deepEqual(load('', { [spec.env]: value }), wanted);
+    assert.deepEqual(load(`--config ${config(`${name}: ${value}\n`)}`), wanted);
+  });
+}
+
+test('settings that belong together', () => {
+  const pair = load('--etcd-certfile /c --etcd-keyfile /k', {
+    FLANNELD_ETCD_USERNAME: 'root',
+    FLANNELD_ETCD_PASSWORD: 'pw',
+  });
+  assert.deepEqual(pair, { ...DEFAULTS, ...etcd({ certFile: '/c', keyFile: '/k', username: 'root', password: 'pw' }) });
+  assert.deepEqual(load('--healthz-ip ::1 --healthz-port 9').healthz, { ip: '::1', port: 9 });
+  refused('--etcd-certfile /c', {}, /etcd-certfile and etcd-keyfile: both are needed/);
+  refused('', { FLANNELD_ETCD_PASSWORD: 'pw' }, /etcd-username and etcd-password: both are needed/);
+  refused('--datastore file', {}, /file: is needed/);
+  refused('--datastore etcd --file /x', {}, /file: not for the etcd datastore/);
+  refused('--file /x --etcd-prefix /y', {}, /etcd-prefix: not for the file datastore/);
+});
+
+test('a flag beats the environment, which beats the file', () => {
+  const path = config('etcd-prefix: /file\niface: file0\ndevice: file1\n');
+  const env = { FLANNELD_ETCD_PREFIX: '/env', FLANNELD_IFACE: 'env0', VTEPD_CONFIG: path };
+  const settings = load('--etcd-prefix /flag', env);
+  assert.deepEqual(settings.datastore, { ...DEFAULTS.datastore, prefix: '/flag' });
+  assert.deepEqual([settings.iface, settings.device], [['env0'], 'file1']);
+});
+
+test('iface may be repeated, and listed in a file', () => {
+  assert.deepEqual(load('--iface eth0 -iface 10.245.1.3').iface, ['eth0', '10.245.1.3']);
+  assert.deepEqual(load(`--config ${config('iface: [eth0, eth1]\n')}`).iface, ['eth0', 'eth1']);
+});
+
+test('the file may be JSON, or empty', () => {
+  assert.deepEqual(load(`--config ${config('{"subnet-lease-renew-margin": 5}')}`), {
+    ...DEFAULTS,
+    ...etcd({ renewMarginMinutes: 5 }),
+  });
+  assert.deepEqual(load(`--config ${config('')}`), DEFAULTS);
+});
+
+test('an empty environment variable counts as unset', () => {
+  assert.deepEqual(load('', { FLANNELD_IFACE: '', FLANNELD_PUBLIC_IP: '' }), DEFAULTS);
+});
+
+const REFUSED: [string, Record<string, string>, RegExp][] = [
+  ['--public-ip 10.1', {}, /^public-ip \(flag --public-ip\): "10\.1"/],
+  ['', { FLANNELD_PUBLIC_IP: 'fd00::1' }, /^public-ip \(environment FLANNELD_PUBLIC_IP\)/],
+  ['--etcd-endpoints 10.1.1.1:2379', {}, /etcd-endpoints \(flag --etcd-endpoints\): "10\.1\.1\.1:2379" is not a URL/],
+  ['--etcd-endpoints ftp://x', {}, /is not a URL/],
+  ['--etcd-prefix /', {}, /etcd-prefix .* is not a key/],
+  ['--subnet-lease-renew-margin 1440', {}, /is not a number from 1 to 1439/],
+  ['--healthz-port 65536', {}, /healthz-port/],
+  ['--datastore redis', {}, /"redis" is not one of etcd, file/],
+  ['--route-mode x', {}, /route-mode/],
+  ['--mac 01:00:00:00:00:00', {}, /cannot be the MAC of a device/],
+  ['--device abcdefghijklmnop', {}, /not a device name/],
+  ['--log-level loud', {}, /log-level/],
+  ['-v x', {}, /^v \(flag --v\)/],
+  ['--ip-masq', {}, /ip-masq \(flag --ip-masq\): flanneld's ip-masq is not served yet/],
+  ['', { FLANNELD_IP_MASQ: 'true' }, /ip-masq \(environment FLANNELD_IP_MASQ\).*not served yet/],
+  ['--iface-regex eth.*', {}, /iface-regex .*not served yet/],
+  ['--iface-can-reach 1.1.1.1', {}, /iface-can-reach .*not served yet/],
+  ['--kube-subnet-mgr', {}, /kube-subnet-mgr .*not served yet/],
+  ['--public-ipv6 fd00::1', {}, /public-ipv6 .*not served yet/],
+  ['--config /nonexistent/x', {}, /config: cannot be read/],
+];
+
+for (const [flags, env, message] of REFUSED) {
+  test(`${flags} ${JSON.stringify(env)}: refused`, () => refused(flags, env, message));
+}
+
+test("flanneld's unserved switches are taken where they are off", () => {
+  const flags = '--ip-masq=false --kube-subnet-mgr=false --iptables-forward-rules=false --ip-blackhole-route=false';
+  assert.deepEqual(load(flags, { FLANNELD_IP_MASQ: 'false' }), DEFAULTS);
+});
+
+test('all problems are told at once, and those of the file name the file', () => {
+  const path = config('etcd-prefxi: /x\nhealthz-port: many\niface: {a: 1}\n');
+  assert.throws(
+    () => load(`--config ${path} --public-ip x`),
+    (error) =>
+      error instanceof SettingsError &&
+      error.problems.length === 4 &&
+      error.problems.some((text) => text.includes(`${path}: healthz-port`)),
+  );
+  refused(`--config ${config('- a\n')}`, {}, /must be a map/);
+  refused(`--config ${config('a: [\n')}`, {}, /vtepd\.yaml: /);
+});

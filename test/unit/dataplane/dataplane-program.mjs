@@ -1,0 +1,31 @@
+// Stands in for the dataplane's program where its life and death are tested: answers hello, dies when told to.
+import { appendFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+
+const socket = process.argv[process.argv.indexOf('--socket') + 1];
+const log = process.argv[process.argv.indexOf('--log') + 1];
+if (process.env.RUST_LOG === 'fail') {
+  console.error('/dev/net/tun: ENOENT');
+  process.exit(3);
+}
+appendFileSync(log, `${JSON.stringify({ environment: Object.keys(process.env).sort() })}\n`);
+rmSync(socket, { force: true });
+createServer((connection) => {
+  connection.on('error', () => undefined);
+  connection.on('data', (chunk) => {
+    for (const line of chunk.toString().trim().split('\n')) {
+      const { id, method } = JSON.parse(line);
+      if (method === 'shutdown') process.exit(0);
+      const result = {
+        version: 'program',
+        protocol: 1,
+        pid: process.pid,
+        uptime: 0,
+        lanes: 1,
+        capabilities: {},
+        networks: [],
+      };
+      connection.write(`${JSON.stringify({ jsonrpc: '2.0', id, result })}\n`);
+    }
+  });
+}).listen(socket);
