@@ -1,8 +1,9 @@
 /** `vtepd stats`: counters of networks and lanes, absolute since each was made. */
-import type { LaneStats, NetworkStats, Stats } from '../dataplane/protocol.ts';
+import type { NetworkStats, Stats } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print, withDataplane } from './context.ts';
 import { EXIT_OK, UsageError } from './errors.ts';
+import { laneTable } from './lanes.ts';
 import { duration, table } from './output.ts';
 
 export async function stats(context: Context, input: ParsedArguments): Promise<number> {
@@ -18,37 +19,7 @@ function describe(value: Stats): string {
     value.networks.map(networkRow),
     ['VNI', 'RX-PKTS', 'RX-BYTES', 'TX-PKTS', 'TX-BYTES', 'DROPS', 'ARP', 'ND', 'FDB', 'NEIGH'],
   );
-  const lanes = table(
-    [
-      'LANE',
-      'RX-PKTS',
-      'TX-PKTS',
-      'TAP-READS',
-      'TAP-WRITES',
-      'RECVS',
-      'SENDS',
-      'RX-MSGS',
-      'TX-MSGS',
-      'SLEEPS',
-      'BUSY',
-      'LONGEST',
-    ],
-    value.lanes.map(laneRow),
-    [
-      'LANE',
-      'RX-PKTS',
-      'TX-PKTS',
-      'TAP-READS',
-      'TAP-WRITES',
-      'RECVS',
-      'SENDS',
-      'RX-MSGS',
-      'TX-MSGS',
-      'SLEEPS',
-      'BUSY',
-      'LONGEST',
-    ],
-  );
+  const lanes = laneTable(value);
   return (
     `${networks}\n${lanes}\n` +
     `up ${duration(value.uptime)}, ${sum(value.drops)} drops before a network was known, ` +
@@ -69,23 +40,6 @@ function networkRow(network: NetworkStats): string[] {
     String(network.nd_replies),
     String(network.fdb_entries),
     String(network.neighbour_entries),
-  ];
-}
-
-function laneRow(lane: LaneStats): string[] {
-  return [
-    String(lane.lane),
-    String(lane.rx.packets),
-    String(lane.tx.packets),
-    String(lane.tap_reads),
-    String(lane.tap_writes),
-    String(lane.udp_receives),
-    String(lane.udp_sends),
-    String(lane.udp_messages_received),
-    String(lane.udp_messages_sent),
-    String(lane.sleeps),
-    `${(lane.busy_us / 1e6).toFixed(3)}s`,
-    `${lane.longest_turn_us}us`,
   ];
 }
 
