@@ -1,0 +1,103 @@
+/**
+ * A flannel cluster on the bed: a real etcd on the underlay (10.245.1.1), the network's configuration in flannel's form, hosts
+ * with `vtepd run`, and hosts with the kernel's device whose lease is put by etcdctl.
+ */
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join as path } from 'node:path';
+import type { Bed, BedHost } from './bed.ts';
+import { type EtcdServer, startEtcd } from './etcd.ts';
+import type { Background } from './exec.ts';
+import { addFlannelDevice, addFlannelPeer, type FlannelPeer } from './kernel-vxlan.ts';
+import { VtepdHost } from './vtepd.ts';
+
+export const PREFIX = '/coreos.com/network';
+export const NETWORK = '10.246.0.0/16';
+export const ENDPOINT = 'http://10.245.1.1:2379';
+
+export interface ClusterOptions {
+  readonly vni?: number;
+  readonly port?: number;
+}
+
+export class Cluster {
+  readonly vni: number;
+  readonly port: number;
+  /** Name of the device on every host. */
+  readonly device: string;
+  readonly #etcd: EtcdServer;
+
+  private constructor(etcd: EtcdServer, vni: number, port: number) {
+    this.#etcd = etcd;
+    this.vni = vni;
+    this.port = port;
+    this.device = `flannel.${vni}`;
+  }
+
+  /** Starts etcd and puts the network's configuration. */
+  static async start(bed: Bed, { vni = 3, port = 4789 }: ClusterOptions = {}): Promise<Cluster> {
+    const address = new URL(ENDPOINT).hostname;
+    const etcd = await startEtcd({ netns: bed.underlay.name, address, dir: path(bed.dir, 'etcd') });
+    bed.teardown.defer('etcd', () => etcd.stop());
+    const cluster = new Cluster(etcd, vni, port);
+    await cluster.etcdctl('put', `${PREFIX}/config`, cluster.config);
+    return cluster;
+  }
+
+  get config(): string {
+    return JSON.stringify({ Network: NETWORK, Backend: { Type: 'vxlan', VNI: this.vni, Port: this.port } });
+  }
+
+  etcdctl(...words: string[]): Promise<string> {
+    return this.#etcd.ctl(...words);
+  }
+
+  /** Value of a host's lease; undefined without one. */
+  lease(host: { readonly base: string }): Promise<string | undefined> {
+    return this.#etcd.get(leaseKey(host));
+  }
+
+  /** Puts a lease as flanneld writes it. */
+  async putLease(host: { readonly base: string }, publicIp: string, mac: string): Promise<void> {
+    await this.etcdctl('put', leaseKey(host), leaseValue(publicIp, this.vni, mac));
+  }
+
+  async deleteLease(host: { readonly base: string }): Promise<void> {
+    await this.etcdctl('del', leaseKey(host));
+  }
+
+  /** A host that runs vtepd and takes its planned subnet, as after a restart: by the subnet.env of the last run. */
+  async addVtepd(host: BedHost, ...flags: string[]): Promise<{ vtepd: VtepdHost; daemon: Background }> {
+    const vtepd = await VtepdHost.on(host);
+    await mkdir(host.dir, { recursive: true });
+    const env = `FLANNEL_NETWORK=${NETWORK}\nFLANNEL_SUBNET=${host.gateway}/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n`;
+    await writeFile(vtepd.subnetFile, env);
+    const daemon = vtepd.run('--etcd-endpoints', ENDPOINT, '--iface', 'eth0', ...flags);
+    await vtepd.isRunning(daemon);
+    return { vtepd, daemon };
+  }
+
+  /** A host with the kernel's device as flanneld sets it up, its lease put; it knows the peers it is given. */
+  async addKernel(host: BedHost, mac: string, peers: readonly FlannelPeer[]): Promise<void> {
+    const { device: name, vni, port } = this;
+    await addFlannelDevice(host, { name, vni, port, mac, underlay: 4 });
+    for (const peer of peers) await addFlannelPeer(host, name, peer);
+    await this.putLease(host, host.ipv4, mac);
+  }
+
+  /** A peer of the kernel's device, from what the peer itself has published. */
+  async peer(host: BedHost): Promise<FlannelPeer> {
+    const lease = JSON.parse((await this.lease(host)) ?? '{}') as { BackendData?: { VtepMAC?: string } };
+    const mac = lease.BackendData?.VtepMAC;
+    if (mac === undefined) throw new Error(`host ${host.label} has published no MAC`);
+    return { subnet: host.subnet, base: host.base, mac, vtep: host.ipv4 };
+  }
+}
+
+export function leaseKey(host: { readonly base: string }): string {
+  return `${PREFIX}/subnets/${host.base}-24`;
+}
+
+/** One line of JSON in flannel's order of fields. */
+export function leaseValue(publicIp: string, vni: number, mac: string): string {
+  return `{"PublicIP":"${publicIp}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":${vni},"VtepMAC":"${mac}"}}`;
+}

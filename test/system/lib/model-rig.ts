@@ -1,0 +1,179 @@
+/**
+ * The real endpoint with its wires in our hands:
+ *
+ *     namespace "tap"            "dut"                           "net"
+ *     TAPs  <--- one device ---> vtepd-dataplane, eth0 <--veth--> eth0
+ *     frames go in and come out                      packets go in and come out
+ *
+ * Every other voice is silenced: the TAPs are in a namespace without addresses, the underlay's neighbours are fixed, and what
+ * arrives is dropped behind the place where it is watched.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DataplaneClient } from '../../../src/dataplane/client.ts';
+import type { NetworkSpec } from '../../../src/dataplane/protocol.ts';
+import type { Prefix } from '../../../src/net/prefix.ts';
+import { Endpoint, type Options } from '../../model/endpoint.ts';
+import { eventually } from './exec.ts';
+import { Frames } from './model-frames.ts';
+import { Netns } from './netns.ts';
+import { Teardown } from './teardown.ts';
+import { DATAPLANE } from './vtepd.ts';
+
+export const LOCAL4 = '10.245.1.3';
+export const LOCAL6 = 'fd00:245::3';
+export const DUT_MAC = '02:00:00:00:dd:01';
+export const NET_MAC = '02:00:00:00:dd:02';
+/** What the underlay can reach. */
+export const ROUTES = ['10.245.1.0/24', '239.0.0.0/8', 'fd00:245::/64', 'ff00::/8'] as Prefix[];
+export const PEERS4 = [11, 12, 13, 14, 15].map((last) => `10.245.1.${last}`);
+export const PEERS6 = [11, 12, 13, 14].map((last) => `fd00:245::${last}`);
+
+const PLAIN = { maxaddress: 0, mtu: 1450, proxy: false, learning: false, peersonly: false } as const;
+
+/** Two VNIs on one port, one VNI on two ports, both underlay families, one small table. */
+export const NETWORKS: readonly Options[] = [
+  { ...PLAIN, name: 'm1', vni: 42, port: 8472, local: LOCAL4, mac: '02:00:00:00:fe:01' },
+  { ...PLAIN, name: 'm2', vni: 0xabcdef, port: 8472, local: LOCAL4, mac: '02:00:00:00:fe:02' },
+  { ...PLAIN, name: 'm3', vni: 42, port: 4789, local: LOCAL4, mac: '02:00:00:00:fe:03', maxaddress: 9 },
+  { ...PLAIN, name: 'm4', vni: 42, port: 8472, local: LOCAL6, mac: '02:00:00:00:fe:04' },
+];
+
+/** As on a network card: whoever sends cuts and checksums. */
+const WIRE = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off'];
+
+const SILENT = `
+echo 0 >/proc/sys/net/ipv4/ip_forward
+for c in all default; do echo 1 >/proc/sys/net/ipv6/conf/$c/disable_ipv6; done
+`;
+
+/** Ends a frame's way behind the packet sockets. */
+export async function deafen(ns: Netns, device: string): Promise<void> {
+  const chain = `chain ${device} { type filter hook ingress device ${device} priority 0; policy drop; }`;
+  await ns.exec(['nft', '-f', '-'], { input: `table netdev deaf {\n${chain}\n}\n` });
+}
+
+/** The underlay between two namespaces, of which the second has no voice. */
+export async function addUnderlay(dut: Netns, net: Netns): Promise<void> {
+  await dut.ip(
+    `link add eth0 address ${DUT_MAC} type veth peer name eth0 address ${NET_MAC} netns ${net.name}`,
+    'link set eth0 up',
+    `addr add ${LOCAL4}/24 dev eth0`,
+    `addr add ${LOCAL6}/64 dev eth0`,
+    'route add 239.0.0.0/8 dev eth0',
+    ...[...PEERS4, ...PEERS6].map((peer) => `neigh replace ${peer} lladdr ${NET_MAC} dev eth0 nud permanent`),
+  );
+  await net.ip('link set eth0 up');
+  await dut.exec(['ethtool', '-K', 'eth0', ...WIRE]);
+  await net.exec(['ethtool', '-K', 'eth0', ...WIRE]);
+  await deafen(net, 'eth0');
+}
+
+export async function silentNamespace(label: string, teardown: Teardown): Promise<Netns> {
+  const ns = await Netns.create(label);
+  teardown.defer(ns.name, () => ns.delete());
+  await ns.exec(['sh', '-ec', SILENT]);
+  return ns;
+}
+
+export class ModelRig {
+  readonly client: DataplaneClient;
+  /** On the TAPs. */
+  readonly tap: Frames;
+  /** On the underlay. */
+  readonly net: Frames;
+  readonly #teardown: Teardown;
+
+  private constructor(client: DataplaneClient, tap: Frames, net: Frames, teardown: Teardown) {
+    this.client = client;
+    this.tap = tap;
+    this.net = net;
+    this.#teardown = teardown;
+  }
+
+  static async create(lanes = 1): Promise<ModelRig> {
+    const teardown = new Teardown();
+    try {
+      return await ModelRig.#create(teardown, lanes);
+    } catch (error) {
+      await teardown.run();
+      throw error;
+    }
+  }
+
+  static async #create(teardown: Teardown, lanes: number): Promise<ModelRig> {
+    const dir = await mkdtemp(join(tmpdir(), 'vtepd-model-'));
+    teardown.defer(dir, () => rm(dir, { recursive: true, force: true }));
+    const tapNs = await silentNamespace('m-tap', teardown);
+    const netNs = await silentNamespace('m-net', teardown);
+    const dut = await Netns.create('m-dut');
+    teardown.defer(dut.name, () => dut.delete());
+    await addUnderlay(dut, netNs);
+
+    const socket = join(dir, 'dataplane.sock');
+    const argv = [process.env.VTEPD_DATAPLANE ?? DATAPLANE, '--socket', socket, '--lanes', String(lanes)];
+    const dataplane = dut.background(argv);
+    teardown.defer('vtepd-dataplane', () => dataplane.stop().then(() => undefined));
+    const client = await eventually('the dataplane listens', async () => {
+      if (!dataplane.running) throw new Error(`vtepd-dataplane ended:\n${dataplane.output}`);
+      return DataplaneClient.connect(socket);
+    });
+    teardown.defer('connection', () => client.close());
+    for (const options of NETWORKS) {
+      const spec: NetworkSpec = { ...options, owner: 'hand', netns: tapNs.name, ageing: 0, ...UNSET };
+      await client.request('network.create', spec);
+      await deafen(tapNs, options.name);
+    }
+    const tap = await Frames.on(
+      tapNs,
+      NETWORKS.map((network) => network.name),
+    );
+    teardown.defer('frames on the TAPs', () => tap.close());
+    const net = await Frames.on(netNs, ['eth0']);
+    teardown.defer('frames on the underlay', () => net.close());
+    return new ModelRig(client, tap, net, teardown);
+  }
+
+  destroy(): Promise<void> {
+    return this.#teardown.run();
+  }
+
+  /** Brings the real endpoint to where `freshModel` begins. */
+  async reset(): Promise<void> {
+    for (const { name, mac, mtu, proxy, learning, peersonly } of NETWORKS) {
+      await this.client.request('network.update', { network: name, mac, mtu, proxy, learning, peersonly, up: true });
+      for (const source of ['etcd', 'file']) {
+        await this.client.request('tables.replace', { ...EMPTY, network: name, source });
+      }
+      const { fdb, neighbours } = await this.client.request('tables.dump', { network: name });
+      for (const { mac: entry } of fdb) {
+        await this.client.request('fdb.change', {
+          network: name,
+          verb: 'del',
+          mac: entry,
+          destination: null,
+          state: null,
+        });
+      }
+      for (const { prefix } of neighbours) {
+        await this.client.request('neigh.change', { network: name, verb: 'del', prefix, lladdr: null });
+      }
+    }
+    this.tap.forget();
+    this.net.forget();
+  }
+}
+
+const UNSET = { dev: null, remote: null };
+const EMPTY = { revision: 0, fdb: [], neighbours: [], peers: [] };
+
+/** The model of the rig: all networks, nothing in the tables. */
+export function freshModel(): Endpoint {
+  const endpoint = new Endpoint({ routes: ROUTES });
+  for (const options of NETWORKS) {
+    const network = endpoint.create(options);
+    for (const source of ['etcd', 'file']) network.tables.replace({ ...EMPTY, network: options.name, source });
+  }
+  return endpoint;
+}
