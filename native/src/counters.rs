@@ -85,6 +85,7 @@ pub struct NetworkCounters {
     nd_replies,
     partial_checksums,
     whole_superframes,
+    too_big_replies,
 }
 }
 
@@ -103,7 +104,7 @@ pub struct LaneCounters {
     udp_sends,
     udp_messages_received,
     udp_messages_sent,
-    sleeps,
+    turns,
     busy_us,
     longest_turn_us,
     reports_lost,

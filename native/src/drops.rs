@@ -91,6 +91,8 @@ drop_reasons! {
     RxSourceMacOwn = "rx_source_mac_own", "a loop, or two hosts with one VTEP MAC";
     /// A permanent or static entry places the source MAC at another VTEP.
     RxSourceMacConflict = "rx_source_mac_conflict", "the peer sends from another address than its entry says; check NAT and local";
+    /// The source MAC inside moved more often than it may and is held where it is.
+    RxSourceMacMoves = "rx_source_mac_moves", "two hosts with one MAC, a loop, or an attack: look at vtepd fdb show and at maxmoves";
     /// The outer header said congestion experienced, the inner one cannot carry it (RFC 6040).
     RxEcn = "rx_ecn", "a router marks packets of a transport without ECN; expected under congestion";
     /// The TAP was down.

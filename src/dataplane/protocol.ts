@@ -132,7 +132,105 @@ ageing: number,
 /**
  * Most FDB entries; 0 = no limit but the built-in one.
  */
-maxaddress: number, };
+maxaddress: number, 
+/**
+ * Default destination where that is a multicast group, which is joined on `dev`; excludes `remote`.
+ */
+group?: string, 
+/**
+ * TTL or hop limit of the outer header: 1 to 255, or the inner packet's. Default: the kernel's (64; 1 for multicast).
+ */
+ttl?: OuterField, 
+/**
+ * TOS or traffic class of the outer header, or the inner packet's; the lower two bits are always ECN's. Default: 0.
+ */
+tos?: OuterField, 
+/**
+ * Whether the underlay may fragment. Default: `unset`, it may.
+ */
+df?: OuterDf, 
+/**
+ * Flow label of the outer header, IPv6 only, below 2^20. Default: 0.
+ */
+flowlabel?: number, 
+/**
+ * UDP source ports. Default: 49152 to 65535.
+ */
+srcport?: PortRange, 
+/**
+ * Send UDP checksums over IPv4. Default: true; without them trains are not possible, and a kernel peer's GRO is not either.
+ */
+udpcsum?: boolean, 
+/**
+ * Send no UDP checksums over IPv6. Default: false.
+ */
+udp6zerocsumtx?: boolean, 
+/**
+ * Take datagrams without UDP checksum over IPv6. Default: false.
+ */
+udp6zerocsumrx?: boolean, 
+/**
+ * Bits of the VXLAN header that may be set in what is received, as a 64-bit number in text (`0xff00000000000000`): first
+ * byte uppermost. Default: none but the I flag.
+ */
+reserved_bits?: string, 
+/**
+ * Take group-based policy headers and strip them. The mark of a frame cannot be seen on a TAP, so none is sent. Default: false.
+ */
+gbp?: boolean, 
+/**
+ * Tell of destination MACs without an entry, by `miss`. Default: true, but false for owner `hand`.
+ */
+l2miss?: boolean, 
+/**
+ * Tell of addresses that the proxy does not know, by `miss`. Default: as `l2miss`.
+ */
+l3miss?: boolean, 
+/**
+ * Send packets for a MAC whose FDB entry has `router` straight to the neighbour they are for. Default: false.
+ */
+rsc?: boolean, 
+/**
+ * With `proxy`: what it cannot answer is flooded instead of swallowed. Default: false.
+ */
+proxy_flood?: boolean, 
+/**
+ * Most learned entries of one VTEP; 0 = no limit. Default: 16384, but 0 for owner `hand`.
+ */
+maxperpeer?: number, 
+/**
+ * How often a learned entry may move in a minute before it is held where it is for a minute; 0 = no limit. Default: 60, but
+ * 0 for owner `hand`.
+ */
+maxmoves?: number, };
+
+/**
+ * A field of the outer header: a number, or `inherit`.
+ */
+export type OuterField = number | Inherit;
+
+/**
+ * The word.
+ */
+export type Inherit = "inherit";
+
+/**
+ * Whether the underlay may fragment.
+ */
+export type OuterDf = "unset" | "set" | "inherit";
+
+/**
+ * UDP ports.
+ */
+export type PortRange = { 
+/**
+ * The first.
+ */
+min: number, 
+/**
+ * One past the last, as with `ip link add type vxlan srcport`.
+ */
+max: number, };
 
 /**
  * What a network is.
@@ -207,7 +305,23 @@ peersonly: boolean | null,
 /**
  * Administrative state of the TAP.
  */
-up: boolean | null, };
+up: boolean | null, 
+/**
+ * New ageing time in seconds; 0 = never.
+ */
+ageing?: number, 
+/**
+ * New limit of the FDB; entries held beyond it stay.
+ */
+maxaddress?: number, 
+/**
+ * New limit of learned entries of one VTEP; entries held beyond it stay.
+ */
+maxperpeer?: number, 
+/**
+ * New limit of moves in a minute.
+ */
+maxmoves?: number, };
 
 /**
  * One place to which frames for a MAC go.
@@ -246,7 +360,11 @@ destinations: Array<Destination>,
 /**
  * How the entry ends.
  */
-state: EntryState, };
+state: EntryState, 
+/**
+ * The MAC is a router's: the ND proxy says so, and `rsc` looks through it. Default: false.
+ */
+router?: boolean, };
 
 /**
  * One entry of the neighbour table: an address or a whole subnet, and the MAC that answers for it.
@@ -378,6 +496,10 @@ state: EntryState,
  */
 source: string, 
 /**
+ * True where the MAC is a router's; absent elsewhere.
+ */
+router?: boolean, 
+/**
  * Seconds since a received frame refreshed it; dynamic entries only.
  */
 used: number | null, 
@@ -399,7 +521,7 @@ prefix: string,
  */
 lladdr: Mac, 
 /**
- * `hand`, `etcd` or `file`.
+ * `hand`, `etcd`, `file`, or `kernel`: what `ip neigh` shows on the TAP in a connected state, asked where no other has an answer.
  */
 source: string, 
 /**
@@ -456,7 +578,11 @@ destination: Destination | null,
 /**
  * How the entry ends; not for `del`.
  */
-state: EntryState | null, };
+state: EntryState | null, 
+/**
+ * The MAC is a router's; not for `del`. Default: false, or for `append` as it was.
+ */
+router?: boolean, };
 
 /**
  * `neigh.change`: one neighbour by hand.
@@ -763,6 +889,15 @@ partial_checksums: number,
  */
 whole_superframes: number, 
 /**
+ * Senders told by ICMP that their packet does not fit a peer's path; absent while there was none.
+ */
+too_big_replies?: number, 
+/**
+ * Times that a source MAC was not learned because of `maxaddress`, `maxperpeer` or the built-in limit; absent while there was
+ * none.
+ */
+learning_refused?: number, 
+/**
  * Frames that the kernel threw away because the TAP's queue was full: the lanes were too slow.
  */
 tap_queue_overflows: number, 
@@ -820,9 +955,9 @@ udp_messages_received: number,
  */
 udp_messages_sent: number, 
 /**
- * Times the lane went to sleep because nothing was to do.
+ * Turns: times the lane looked what there is to do and did it.
  */
-sleeps: number, 
+turns: number, 
 /**
  * Microseconds spent working.
  */
@@ -855,7 +990,12 @@ tx: Traffic,
 /**
  * Seconds since the last valid frame; absent if there was none.
  */
-last_heard: number | null, };
+last_heard: number | null, 
+/**
+ * Largest IP packet that the path to it carries, where ICMP said that it is less than the interface's MTU; forgotten
+ * after ten minutes.
+ */
+path_mtu?: number, };
 
 /**
  * Answer of `stats`.
@@ -912,7 +1052,7 @@ key: string,
 count: number, };
 
 /**
- * Notifications `learned`, `moved` and `aged`: a dynamic FDB entry.
+ * Notifications `learned`, `moved`, `aged` and `held`: a dynamic FDB entry.
  */
 export type FdbEvent = { 
 /**
@@ -928,7 +1068,7 @@ mac: Mac,
  */
 ip: string, 
 /**
- * `moved`: where it was before.
+ * `moved`: where it was before. `held`: from where it was seen, too often.
  */
 from: string | null, };
 
@@ -1035,7 +1175,7 @@ delete_taps: boolean, };
 /**
  * The name of why a frame died.
  */
-export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_recursion" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
+export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_recursion" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_source_mac_moves" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
 
 /** What each drop reason means and what to do about it. */
 export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {
@@ -1065,6 +1205,7 @@ export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: s
   rx_source_mac_invalid: { text: "The source MAC inside was multicast or zero on a network that learns.", hint: "the peer sends broken frames" },
   rx_source_mac_own: { text: "The source MAC inside was our own.", hint: "a loop, or two hosts with one VTEP MAC" },
   rx_source_mac_conflict: { text: "A permanent or static entry places the source MAC at another VTEP.", hint: "the peer sends from another address than its entry says; check NAT and local" },
+  rx_source_mac_moves: { text: "The source MAC inside moved more often than it may and is held where it is.", hint: "two hosts with one MAC, a loop, or an attack: look at vtepd fdb show and at maxmoves" },
   rx_ecn: { text: "The outer header said congestion experienced, the inner one cannot carry it (RFC 6040).", hint: "a router marks packets of a transport without ECN; expected under congestion" },
   tap_down: { text: "The TAP was down.", hint: "bring it up: ip link set NAME up" },
   tap_full: { text: "The TAP's receive path had no room.", hint: "the host cannot keep up with what arrives" },
@@ -1099,6 +1240,7 @@ export interface Notifications {
   "learned": FdbEvent;
   "moved": FdbEvent;
   "aged": FdbEvent;
+  "held": FdbEvent;
   "miss": MissEvent;
   "changed": ChangedEvent;
   "link": LinkEvent;

@@ -17,7 +17,7 @@ use crate::tables::{Network, Snapshot};
 use arc_swap::ArcSwap;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
@@ -100,9 +100,9 @@ impl Engine {
         self.shared.waker.fd()
     }
 
-    /// Readable when [`Engine::take_link_events`] has something to do.
+    /// Readable when [`Engine::take_link_events`] or [`Engine::take_neighbour_events`] has something to do.
     pub fn monitor_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.networks.values().map(|held| held.monitor.fd().as_raw_fd())
+        self.networks.values().flat_map(|held| [held.monitor.fd().as_raw_fd(), held.neigh_monitor.as_fd().as_raw_fd()])
     }
 
     /// Notification lines for every subscriber.
@@ -121,7 +121,8 @@ impl Engine {
 
     /// Publishes one network's tables.
     pub(super) fn publish(&mut self, name: &str) {
-        let Some(held) = self.networks.get(name) else { return };
+        let Some(held) = self.networks.get_mut(name) else { return };
+        held.caches.stale |= std::mem::take(&mut held.master.neighbours_changed);
         let network = &held.master.network;
         let mut snapshot = Snapshot::clone(&self.shared.snapshot.load());
         if snapshot.networks.len() <= network.slot {
@@ -183,7 +184,7 @@ impl Engine {
     pub(super) fn fdb_change(&mut self, request: FdbChange) -> Result<Empty, RpcError> {
         let now = self.now();
         let master = &mut self.held(&request.network)?.master;
-        master.change_fdb(request.verb, request.mac, request.destination, request.state, now)?;
+        master.change_fdb(request.verb, request.mac, request.destination, request.state, request.router, now)?;
         self.publish(&request.network);
         self.changed(&request.network, "fdb");
         Ok(Empty {})

@@ -25,7 +25,7 @@ fn typescript() -> String {
         .unwrap();
     macro_rules! declare { ($($name:ident)+) => { $(declaration::<$name>(&mut out, &config);)+ } }
     declare! {
-        Mac Empty Hello Capabilities NetworkSpec NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
+        Mac Empty Hello Capabilities NetworkSpec OuterField Inherit OuterDf PortRange NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
         TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange NeighChange HostRead HostFacts
         LinkFacts AddressFacts RouteFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
         PeerStats Stats MissEvent FdbEvent ChangedEvent LinkEvent OffloadEvent OffloadState OffloadSet LanesSet Shutdown DropReason

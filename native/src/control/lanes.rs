@@ -48,7 +48,7 @@ impl Engine {
             let counters = Arc::new(NetworkCounters::default());
             held.queues.push(Arc::clone(&queue));
             held.counters.push(Arc::clone(&counters));
-            let Some(pool) = self.underlay.pool(&held.endpoint) else { continue };
+            let Some(pool) = self.underlay.pool(&held.pool) else { continue };
             let offloads = self.offloads.taps(held.tap);
             lane.add_device(Device { slot: held.master.network.slot, queue, offloads, pool, counters });
         }

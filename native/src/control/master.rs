@@ -4,6 +4,7 @@
 //! `learned`. All changes go through here, so that what is in use, the set of known VTEPs and the counts stay one thing.
 
 use super::error::RpcError;
+use super::limits::{Learned, Limits, MAX_ENTRIES, WINDOW};
 use super::protocol::{
     Destination, EntryState, EntryVerb, FdbDump, FdbEntry, Neighbour, NeighbourDump, TablesChanged, TablesDump, TablesPatch,
     TablesReplace,
@@ -13,14 +14,10 @@ use crate::wire::{Mac, vxlan};
 use ipnet::IpNet;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// Most FDB entries and most neighbours of one network.
-const MAX_ENTRIES: usize = 1 << 20;
-/// Most learned entries where `maxaddress` sets no limit: whoever may send can make entries.
-const MAX_LEARNED: usize = 65_536;
 /// Most destinations of a flood list.
 const MAX_DESTINATIONS: usize = 4_096;
 
@@ -88,6 +85,7 @@ impl<T: PartialEq> Layered<T> {
 struct FdbValue {
     destinations: Vec<Destination>,
     state: EntryState,
+    router: bool,
 }
 
 /// What became of one report of a source MAC.
@@ -99,22 +97,31 @@ pub enum Learning {
     Moved(IpAddr),
     /// Already so, or a fixed entry says otherwise.
     Unchanged,
-    /// The table is full.
+    /// The table is full, or the VTEP's share of it.
     Full,
+    /// It moved too often and stays there for a while.
+    Held(IpAddr),
 }
 
 /// The tables of one network.
 pub struct Master {
     /// The copy to publish; its tables are changed by this type only.
     pub network: Network,
-    maxaddress: usize,
+    /// What may be held.
+    pub limits: Limits,
+    /// How often something was not learned because of them.
+    pub refused: u64,
     fdb: HashMap<Mac, Layered<FdbValue>>,
     neighbours: HashMap<IpNet, Layered<Mac>>,
     extra_peers: BTreeMap<Source, HashSet<IpAddr>>,
+    /// Set when an answer of the proxy changes; whoever acts on it clears it.
+    pub neighbours_changed: bool,
     /// How many table values name a VTEP.
     peer_uses: HashMap<IpAddr, usize>,
+    /// How many destinations have a UDP port and VXLAN header.
+    tunnel_uses: HashMap<(u16, [u8; vxlan::HEADER_LEN]), usize>,
     revisions: BTreeMap<Source, u64>,
-    learned: usize,
+    learned: Learned,
 }
 
 #[derive(Default)]
@@ -135,17 +142,20 @@ fn is_list(mac: Mac) -> bool {
 }
 
 impl Master {
-    /// Empty tables; `maxaddress` 0 = the built-in limit.
-    pub fn new(network: Network, maxaddress: u32) -> Self {
+    /// Empty tables.
+    pub fn new(network: Network, limits: Limits) -> Self {
         Master {
             network,
-            maxaddress: if maxaddress == 0 { MAX_ENTRIES } else { maxaddress as usize },
+            limits,
+            refused: 0,
             fdb: HashMap::new(),
             neighbours: HashMap::new(),
             extra_peers: BTreeMap::new(),
+            neighbours_changed: false,
             peer_uses: HashMap::new(),
+            tunnel_uses: HashMap::new(),
             revisions: BTreeMap::new(),
-            learned: 0,
+            learned: Learned::default(),
         }
     }
 
@@ -184,7 +194,43 @@ impl Master {
         }
     }
 
+    fn tunnel(&self, to: &Destination) -> (u16, [u8; vxlan::HEADER_LEN]) {
+        (to.port.unwrap_or(self.network.port.port), vxlan::header(to.vni.unwrap_or(self.network.vni)))
+    }
+
+    fn use_destination(&mut self, to: &Destination) {
+        self.use_peer(to.ip);
+        let tunnel = self.tunnel(to);
+        let uses = self.tunnel_uses.entry(tunnel).or_default();
+        *uses += 1;
+        if *uses == 1 {
+            self.network.sends_as.insert(tunnel, ());
+        }
+    }
+
+    fn release_destination(&mut self, to: &Destination) {
+        self.release_peer(to.ip);
+        let tunnel = self.tunnel(to);
+        if let Entry::Occupied(mut uses) = self.tunnel_uses.entry(tunnel) {
+            *uses.get_mut() -= 1;
+            if *uses.get() == 0 {
+                uses.remove();
+                self.network.sends_as.remove(&tunnel);
+            }
+        }
+    }
+
     // One key.
+
+    /// Where datagrams for a destination go, its flow label included.
+    fn address(&self, to: &Destination) -> SocketAddr {
+        let port = to.port.unwrap_or(self.network.port.port);
+        match to.ip {
+            IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
+            // The kernel takes the flow label in network order, the standard library hands it on as it is.
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, self.network.options.flowlabel.to_be(), 0).into(),
+        }
+    }
 
     /// Brings the copy in use up to date with the strongest value of a MAC. `now` in seconds starts a new entry's age.
     fn publish_mac(&mut self, mac: Mac, now: u32) {
@@ -197,13 +243,19 @@ impl Master {
             .iter()
             .filter_map(|to| {
                 Some(Target {
-                    address: SocketAddr::new(to.ip, to.port.unwrap_or(self.network.port.port)),
+                    address: self.address(to),
                     header: vxlan::header(to.vni.unwrap_or(self.network.vni)),
                     peer: Arc::clone(self.network.peers.get(&to.ip)?),
                 })
             })
             .collect();
-        let entry = FdbTargets { targets, dynamic: value.state == EntryState::Dynamic, used: AtomicU32::new(now) };
+        let entry = FdbTargets {
+            targets,
+            dynamic: value.state == EntryState::Dynamic,
+            router: value.router,
+            used: AtomicU32::new(now),
+            held: AtomicU32::new(0),
+        };
         self.network.fdb.insert(mac, Arc::new(entry));
     }
 
@@ -212,19 +264,26 @@ impl Master {
             return;
         }
         for to in &value.destinations {
-            self.use_peer(to.ip);
+            self.use_destination(to);
+        }
+        if source == Source::Learned {
+            value.destinations.iter().for_each(|to| self.learned.add(to.ip));
         }
         let old = self.fdb.entry(mac).or_insert_with(|| Layered(Vec::new())).set(source, value);
         self.publish_mac(mac, now);
         match old {
             Some(old) => {
-                old.destinations.iter().for_each(|to| self.release_peer(to.ip));
+                old.destinations.iter().for_each(|to| self.release(source, to));
                 changes.changed += 1;
             }
-            None => {
-                self.learned += usize::from(source == Source::Learned);
-                changes.added += 1;
-            }
+            None => changes.added += 1,
+        }
+    }
+
+    fn release(&mut self, source: Source, to: &Destination) {
+        self.release_destination(to);
+        if source == Source::Learned {
+            self.learned.remove(to.ip);
         }
     }
 
@@ -235,13 +294,13 @@ impl Master {
             self.fdb.remove(&mac);
         }
         self.publish_mac(mac, now);
-        old.destinations.iter().for_each(|to| self.release_peer(to.ip));
-        self.learned -= usize::from(source == Source::Learned);
+        old.destinations.iter().for_each(|to| self.release(source, to));
         changes.removed += 1;
         true
     }
 
     fn publish_prefix(&mut self, prefix: IpNet) {
+        self.neighbours_changed = true;
         match self.neighbours.get(&prefix).and_then(|layers| layers.0.first()) {
             Some((_, lladdr)) => self.network.neighbours.insert(prefix, *lladdr),
             None => self.network.neighbours.remove(&prefix),
@@ -321,8 +380,11 @@ impl Master {
     }
 
     fn check_room(&self, fdb: usize, neighbours: usize) -> Result<(), RpcError> {
-        if self.fdb.len() + fdb > self.maxaddress.min(MAX_ENTRIES) {
-            return Err(RpcError::new("ENOSPC", format!("the FDB would exceed its {} entries (maxaddress)", self.maxaddress)));
+        if self.fdb.len() + fdb > self.limits.entries {
+            return Err(RpcError::new(
+                "ENOSPC",
+                format!("the FDB would exceed its {} entries (maxaddress)", self.limits.entries),
+            ));
         }
         if self.neighbours.len() + neighbours > MAX_ENTRIES {
             return Err(RpcError::new("ENOSPC", format!("the neighbour table would exceed its {MAX_ENTRIES} entries")));
@@ -338,8 +400,9 @@ impl Master {
     }
 
     fn set_all(&mut self, source: Source, fdb: Vec<FdbEntry>, neighbours: Vec<Neighbour>, now: u32, changes: &mut Changes) {
-        for FdbEntry { mac, destinations, state } in fdb {
-            self.set_mac(source, mac, FdbValue { destinations, state }, now, changes);
+        for FdbEntry { mac, destinations, state, router } in fdb {
+            let value = FdbValue { destinations, state, router: router == Some(true) };
+            self.set_mac(source, mac, value, now, changes);
         }
         for Neighbour { prefix, lladdr } in neighbours {
             self.set_prefix(source, prefix.trunc(), lladdr, changes);
@@ -411,6 +474,7 @@ impl Master {
         mac: Mac,
         to: Option<Destination>,
         state: Option<EntryState>,
+        router: Option<bool>,
         now: u32,
     ) -> Result<(), RpcError> {
         let held = self.fdb.get(&mac).and_then(|layers| layers.get(Source::Hand)).cloned();
@@ -420,7 +484,7 @@ impl Master {
         let to = to.ok_or_else(|| RpcError::new("EINVAL", format!("no destination for {mac}: say dst VTEP")))?;
         self.check_destination(&to)?;
         let state = state.unwrap_or(EntryState::Static);
-        let mut value = FdbValue { destinations: vec![to.clone()], state };
+        let mut value = FdbValue { destinations: vec![to.clone()], state, router: router == Some(true) };
         match (verb, held) {
             (EntryVerb::Add, Some(_)) => {
                 return Err(RpcError::new("EEXIST", format!("{mac} has an entry: use replace, or append for the flood list")));
@@ -435,7 +499,11 @@ impl Master {
                 if held.destinations.len() >= MAX_DESTINATIONS {
                     return Err(RpcError::new("ENOSPC", format!("{mac} has {MAX_DESTINATIONS} destinations")));
                 }
-                value = FdbValue { destinations: [held.destinations, vec![to]].concat(), state: held.state };
+                value = FdbValue {
+                    destinations: [held.destinations, vec![to]].concat(),
+                    state: held.state,
+                    router: router.unwrap_or(held.router),
+                };
             }
             (EntryVerb::Replace, _) if is_list(mac) => {
                 return Err(RpcError::new(
@@ -514,6 +582,28 @@ impl Master {
         Ok(())
     }
 
+    /// What the host's neighbour cache of the TAP says of an address; true if that is news.
+    pub fn set_kernel_neighbour(&mut self, address: IpAddr, lladdr: Option<Mac>) -> bool {
+        match lladdr.filter(|lladdr| !lladdr.is_zero() && !lladdr.is_multicast() && !address.is_multicast()) {
+            Some(_) if self.network.kernel_neighbours.len() >= MAX_ENTRIES => false,
+            Some(lladdr) => self.network.kernel_neighbours.insert(address, lladdr) != Some(lladdr),
+            None => self.network.kernel_neighbours.remove(&address).is_some(),
+        }
+    }
+
+    /// The cache, whole; true if that is news.
+    pub fn replace_kernel_neighbours(&mut self, cache: &HashMap<IpAddr, Mac>) -> bool {
+        let held: Vec<IpAddr> = self.network.kernel_neighbours.iter().map(|(address, _)| *address).collect();
+        let mut news = false;
+        for address in held.into_iter().filter(|address| !cache.contains_key(address)) {
+            news |= self.set_kernel_neighbour(address, None);
+        }
+        for (address, lladdr) in cache {
+            news |= self.set_kernel_neighbour(*address, Some(*lladdr));
+        }
+        news
+    }
+
     /// A received frame came from `mac` behind `ip`.
     pub fn learn(&mut self, mac: Mac, ip: IpAddr, now: u32) -> Learning {
         let layers = self.fdb.get(&mac);
@@ -527,13 +617,26 @@ impl Master {
             Some((source, value)) => (*source, value.destinations.first().map(|to| to.ip)),
             None => (Source::Learned, None),
         };
-        let limit = self.maxaddress.min(MAX_ENTRIES);
-        if from.is_none() && (self.fdb.len() >= limit || self.learned >= MAX_LEARNED) {
+        let full = from.is_none() && (self.fdb.len() >= self.limits.entries || self.learned.total >= self.limits.learned);
+        if full || source == Source::Learned && self.learned.at(ip) >= self.limits.per_peer {
+            self.refused += 1;
             return Learning::Full;
         }
-        let value = FdbValue { destinations: vec![Destination { ip, port: None, vni: None }], state: EntryState::Dynamic };
+        if let Some(from) = from
+            && !self.learned.may_move(mac, self.limits.moves, now)
+        {
+            let held = self.network.fdb.get(&mac).map_or(0, |entry| entry.held.swap(now.saturating_add(WINDOW), Relaxed));
+            return if held > now { Learning::Unchanged } else { Learning::Held(from) };
+        }
+        let destinations = vec![Destination { ip, port: None, vni: None }];
+        let value = FdbValue { destinations, state: EntryState::Dynamic, router: false };
         self.set_mac(source, mac, value, now, &mut Changes::default());
         from.map_or(Learning::Learned, Learning::Moved)
+    }
+
+    /// Forgets moves of which no limit depends any more.
+    pub fn forget_moves(&mut self, now: u32) {
+        self.learned.forget(now);
     }
 
     /// Removes dynamic entries that nobody refreshed for `ageing` seconds; returns them.
@@ -563,6 +666,7 @@ impl Master {
                         destinations: value.destinations.clone(),
                         state: value.state,
                         source: source.name().to_owned(),
+                        router: value.router.then_some(true),
                         used: used.map(|entry| now.saturating_sub(entry.used.load(Relaxed))),
                         active: position == 0,
                     }
@@ -582,6 +686,12 @@ impl Master {
                 })
             })
             .collect();
+        neighbours.extend(self.network.kernel_neighbours.iter().map(|(address, lladdr)| NeighbourDump {
+            prefix: IpNet::from(*address),
+            lladdr: *lladdr,
+            source: "kernel".to_owned(),
+            active: self.network.neighbours.lookup(*address).is_none(),
+        }));
         neighbours.sort_by_key(|entry| (entry.prefix, !entry.active));
         let peers = self.extra_peers.iter().filter(|(_, peers)| !peers.is_empty()).map(|(source, peers)| {
             let mut peers: Vec<IpAddr> = peers.iter().copied().collect();
@@ -595,7 +705,7 @@ impl Master {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::{Neighbours, PortKey, Sharded};
+    use crate::tables::{Neighbours, Options, PortKey, Sharded};
 
     fn master(maxaddress: u32) -> Master {
         let network = Network {
@@ -609,11 +719,14 @@ mod tests {
             proxy: true,
             learning: true,
             peersonly: true,
+            options: Options::default(),
             fdb: Sharded::default(),
             neighbours: Neighbours::default(),
+            kernel_neighbours: Sharded::default(),
+            sends_as: Sharded::default(),
             peers: Sharded::default(),
         };
-        Master::new(network, maxaddress)
+        Master::new(network, Limits::of(maxaddress))
     }
 
     fn mac(last: u8) -> Mac {
@@ -629,7 +742,7 @@ mod tests {
     }
 
     fn entry(last: u8, at: u8) -> FdbEntry {
-        FdbEntry { mac: mac(last), destinations: vec![to(at)], state: EntryState::Permanent }
+        FdbEntry { mac: mac(last), destinations: vec![to(at)], state: EntryState::Permanent, router: None }
     }
 
     fn neighbour(prefix: &str, last: u8) -> Neighbour {
@@ -666,7 +779,7 @@ mod tests {
     #[test]
     fn replace_changes_only_the_difference_and_only_its_own_source() {
         let mut master = master(0);
-        master.change_fdb(EntryVerb::Add, mac(9), Some(to(9)), None, 0).unwrap();
+        master.change_fdb(EntryVerb::Add, mac(9), Some(to(9)), None, None, 0).unwrap();
         let first = master.replace(replace(5, vec![entry(1, 1), entry(2, 2)], vec![neighbour("10.246.1.0/24", 1)]), 0).unwrap();
         assert_eq!((first.added, first.changed, first.removed), (3, 0, 0));
         let kept = Arc::clone(master.network.fdb.get(&mac(1)).unwrap());
@@ -715,42 +828,42 @@ mod tests {
         master.replace(replace(1, vec![entry(1, 2)], vec![neighbour("10.246.1.0/24", 1)]), 0).unwrap();
         assert_eq!(destination(&master, 1), Some(ip(2)));
         assert_eq!(master.learn(mac(1), ip(1), 0), Learning::Unchanged);
-        master.change_fdb(EntryVerb::Add, mac(1), Some(to(3)), None, 0).unwrap();
+        master.change_fdb(EntryVerb::Add, mac(1), Some(to(3)), None, None, 0).unwrap();
         master.change_neighbour(EntryVerb::Add, "10.246.1.0/24".parse().unwrap(), Some(mac(7))).unwrap();
         assert_eq!(destination(&master, 1), Some(ip(3)));
         assert_eq!(master.network.neighbours.lookup("10.246.1.1".parse().unwrap()), Some(mac(7)));
         let dump = master.dump(0);
         let seen: Vec<_> = dump.fdb.iter().map(|entry| (entry.source.as_str(), entry.active)).collect();
         assert_eq!(seen, [("hand", true), ("etcd", false), ("learned", false)]);
-        master.change_fdb(EntryVerb::Del, mac(1), None, None, 0).unwrap();
+        master.change_fdb(EntryVerb::Del, mac(1), None, None, None, 0).unwrap();
         master.change_neighbour(EntryVerb::Del, "10.246.1.0/24".parse().unwrap(), None).unwrap();
         assert_eq!(destination(&master, 1), Some(ip(2)));
         assert_eq!(master.network.neighbours.lookup("10.246.1.1".parse().unwrap()), Some(mac(1)));
-        assert_eq!(error(master.change_fdb(EntryVerb::Del, mac(2), None, None, 0)), "ENOENT");
+        assert_eq!(error(master.change_fdb(EntryVerb::Del, mac(2), None, None, None, 0)), "ENOENT");
     }
 
     #[test]
     fn the_verbs_refuse_what_bridge_fdb_refuses_and_what_it_ignores() {
         let mut master = master(0);
         let list = Mac::ZERO;
-        master.change_fdb(EntryVerb::Append, list, Some(to(1)), None, 0).unwrap();
-        master.change_fdb(EntryVerb::Append, list, Some(to(2)), None, 0).unwrap();
-        assert_eq!(error(master.change_fdb(EntryVerb::Append, list, Some(to(2)), None, 0)), "EEXIST");
-        assert_eq!(error(master.change_fdb(EntryVerb::Add, list, Some(to(3)), None, 0)), "EEXIST");
-        assert_eq!(error(master.change_fdb(EntryVerb::Replace, list, Some(to(3)), None, 0)), "EOPNOTSUPP");
+        master.change_fdb(EntryVerb::Append, list, Some(to(1)), None, None, 0).unwrap();
+        master.change_fdb(EntryVerb::Append, list, Some(to(2)), None, None, 0).unwrap();
+        assert_eq!(error(master.change_fdb(EntryVerb::Append, list, Some(to(2)), None, None, 0)), "EEXIST");
+        assert_eq!(error(master.change_fdb(EntryVerb::Add, list, Some(to(3)), None, None, 0)), "EEXIST");
+        assert_eq!(error(master.change_fdb(EntryVerb::Replace, list, Some(to(3)), None, None, 0)), "EOPNOTSUPP");
         assert_eq!(master.network.fdb.get(&list).unwrap().targets.len(), 2);
-        assert_eq!(error(master.change_fdb(EntryVerb::Del, list, Some(to(3)), None, 0)), "ENOENT");
-        master.change_fdb(EntryVerb::Del, list, Some(to(1)), None, 0).unwrap();
+        assert_eq!(error(master.change_fdb(EntryVerb::Del, list, Some(to(3)), None, None, 0)), "ENOENT");
+        master.change_fdb(EntryVerb::Del, list, Some(to(1)), None, None, 0).unwrap();
         assert_eq!(master.network.fdb.get(&list).unwrap().targets[0].address.ip(), ip(2));
-        master.change_fdb(EntryVerb::Del, list, Some(to(2)), None, 0).unwrap();
-        assert_eq!((master.fdb_len(), master.network.peers.len()), (0, 0));
+        master.change_fdb(EntryVerb::Del, list, Some(to(2)), None, None, 0).unwrap();
+        assert_eq!((master.fdb_len(), master.network.peers.len(), master.network.sends_as.len()), (0, 0, 0));
 
-        master.change_fdb(EntryVerb::Replace, mac(1), Some(to(1)), None, 0).unwrap();
-        master.change_fdb(EntryVerb::Replace, mac(1), Some(to(2)), None, 0).unwrap();
-        assert_eq!(error(master.change_fdb(EntryVerb::Append, mac(1), Some(to(3)), None, 0)), "EOPNOTSUPP");
-        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(2), None, None, 0)), "EINVAL");
+        master.change_fdb(EntryVerb::Replace, mac(1), Some(to(1)), None, None, 0).unwrap();
+        master.change_fdb(EntryVerb::Replace, mac(1), Some(to(2)), None, None, 0).unwrap();
+        assert_eq!(error(master.change_fdb(EntryVerb::Append, mac(1), Some(to(3)), None, None, 0)), "EOPNOTSUPP");
+        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(2), None, None, None, 0)), "EINVAL");
         let v6 = Destination { ip: "fd00::1".parse().unwrap(), port: None, vni: None };
-        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(2), Some(v6), None, 0)), "EAFNOSUPPORT");
+        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(2), Some(v6), None, None, 0)), "EAFNOSUPPORT");
         assert_eq!(error(master.change_neighbour(EntryVerb::Append, "10.0.0.1/32".parse().unwrap(), Some(mac(1)))), "EOPNOTSUPP");
         assert_eq!(
             error(master.change_neighbour(EntryVerb::Add, "10.0.0.1/32".parse().unwrap(), Some(Mac::BROADCAST))),
@@ -767,11 +880,54 @@ mod tests {
         assert_eq!(master.learn(mac(2), ip(2), 20), Learning::Learned);
         assert_eq!(master.learn(mac(3), ip(2), 20), Learning::Learned);
         assert_eq!(master.learn(mac(4), ip(2), 20), Learning::Full);
-        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(5), Some(to(1)), None, 0)), "ENOSPC");
+        assert_eq!(error(master.change_fdb(EntryVerb::Add, mac(5), Some(to(1)), None, None, 0)), "ENOSPC");
         master.network.fdb.get(&mac(2)).unwrap().used.store(29, Relaxed);
         assert_eq!(master.age(10, 22), [(mac(1), ip(2))]);
         assert_eq!(master.age(10, 30), [(mac(3), ip(2))]);
-        assert_eq!((master.fdb_len(), master.network.fdb.len(), master.learned), (1, 1, 1));
+        assert_eq!((master.fdb_len(), master.network.fdb.len(), master.learned.total), (1, 1, 1));
         assert_eq!(master.network.peers.len(), 1);
+    }
+
+    #[test]
+    fn what_the_host_knows_answers_where_nobody_else_does_and_goes_with_it() {
+        let mut master = master(0);
+        let address: IpAddr = "10.246.1.5".parse().unwrap();
+        assert!(master.set_kernel_neighbour(address, Some(mac(5))));
+        assert!(!master.set_kernel_neighbour(address, Some(mac(5))), "no news");
+        assert!(!master.set_kernel_neighbour("224.0.0.1".parse().unwrap(), Some(mac(5))));
+        assert_eq!(master.network.neighbour(address), Some(mac(5)));
+        master.change_neighbour(EntryVerb::Add, "10.246.1.0/24".parse().unwrap(), Some(mac(7))).unwrap();
+        assert_eq!(master.network.neighbour(address), Some(mac(7)), "the weakest, however long the prefix");
+        let seen: Vec<_> = master.dump(0).neighbours.into_iter().map(|entry| (entry.source, entry.active)).collect();
+        assert_eq!(seen, [("hand".to_owned(), true), ("kernel".to_owned(), false)]);
+        master.change_neighbour(EntryVerb::Del, "10.246.1.0/24".parse().unwrap(), None).unwrap();
+        let cache = HashMap::from([("10.246.1.6".parse().unwrap(), mac(6))]);
+        assert!(master.replace_kernel_neighbours(&cache));
+        assert!(!master.replace_kernel_neighbours(&cache));
+        assert_eq!((master.network.neighbour(address), master.network.kernel_neighbours.len()), (None, 1));
+        assert!(master.replace_kernel_neighbours(&HashMap::new()));
+        assert!(master.network.kernel_neighbours.is_empty());
+    }
+
+    #[test]
+    fn a_peer_has_its_share_and_an_entry_moves_only_so_often() {
+        let mut master = master(0);
+        master.limits = Limits { per_peer: 2, moves: 2, ..master.limits };
+        assert_eq!(master.learn(mac(1), ip(1), 0), Learning::Learned);
+        assert_eq!(master.learn(mac(2), ip(1), 0), Learning::Learned);
+        assert_eq!(master.learn(mac(3), ip(1), 0), Learning::Full);
+        assert_eq!(master.learn(mac(3), ip(2), 0), Learning::Learned, "another peer has its own share");
+        assert_eq!(master.learn(mac(3), ip(1), 0), Learning::Full, "nor does a move get round it");
+        assert_eq!(master.refused, 2);
+        assert_eq!(master.learn(mac(1), ip(2), 1), Learning::Moved(ip(1)));
+        assert_eq!(master.learn(mac(1), ip(3), 2), Learning::Moved(ip(2)));
+        assert_eq!(master.learn(mac(1), ip(4), 3), Learning::Held(ip(3)));
+        assert_eq!(master.learn(mac(1), ip(4), 4), Learning::Unchanged, "told once");
+        assert_eq!(master.network.fdb.get(&mac(1)).unwrap().held.load(Relaxed), 64);
+        assert_eq!(master.learn(mac(1), ip(4), 64), Learning::Moved(ip(3)), "forgiven after a minute");
+        assert_eq!(master.network.fdb.get(&mac(1)).unwrap().held.load(Relaxed), 0);
+        master.change_fdb(EntryVerb::Del, mac(2), None, None, None, 5).unwrap();
+        assert_eq!(master.learned.at(ip(1)), 0);
+        assert_eq!(master.learned.total, 2);
     }
 }

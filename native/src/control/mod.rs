@@ -1,16 +1,20 @@
 //! What the controller asks for: protocol, engine, tables by source, events, the socket.
 
+mod caches;
 pub mod engine;
 pub mod error;
 mod events;
 #[cfg(test)]
 mod generate;
 mod host;
+mod host_neighbours;
 mod lanes;
+mod limits;
 mod master;
 mod network;
 mod networks;
 mod offloads;
+mod options;
 pub mod protocol;
 pub mod server;
 mod stats;

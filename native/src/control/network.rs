@@ -1,16 +1,19 @@
 //! One network's devices: its TAP, the sockets it receives on, the pool it sends from.
 
+use super::caches::Caches;
 use super::error::RpcError;
 use super::master::Master;
+use super::options;
 use super::protocol::{NetworkSpec, NetworkState};
 use crate::counters::NetworkCounters;
 use crate::io::error::SysError;
 use crate::io::host;
-use crate::io::netlink::{LinkMonitor, LinkSettings, Netlink};
+use crate::io::netlink::{LinkMonitor, LinkSettings, NeighbourMonitor, Netlink};
 use crate::io::netns::Netns;
+use crate::io::pool::PoolSpec;
 use crate::io::tap::{Tap, TapOffloads, TapQueue};
 use crate::io::udp::Endpoint;
-use crate::tables::PortKey;
+use crate::tables::{Options, PortKey};
 use crate::wire::Mac;
 use std::sync::Arc;
 
@@ -30,6 +33,8 @@ pub struct Held {
     pub netlink: Netlink,
     /// Tells of changes to links there.
     pub monitor: LinkMonitor,
+    /// Tells of changes to the neighbour caches there.
+    pub neigh_monitor: NeighbourMonitor,
     /// Interface index of the TAP.
     pub ifindex: u32,
     /// Administrative state of the TAP.
@@ -38,8 +43,12 @@ pub struct Held {
     pub lost: bool,
     /// Where it receives.
     pub listen: Listen,
+    /// Where its multicast group is received.
+    pub group: Option<Listen>,
     /// Where it sends from.
-    pub endpoint: Endpoint,
+    pub pool: PoolSpec,
+    /// The host's neighbour caches of the TAP.
+    pub caches: Caches,
     /// What its TAP can do.
     pub tap: TapOffloads,
     /// Queues by lane.
@@ -57,18 +66,22 @@ pub struct Listen {
     pub endpoint: Endpoint,
     /// UDP port.
     pub port: u16,
+    /// Datagrams without checksum are taken over IPv6 too.
+    pub zero_checksums: bool,
 }
 
 /// What follows from a specification alone, or why it cannot work.
 pub struct Plan {
     pub port: PortKey,
     pub listen: Listen,
-    pub endpoint: Endpoint,
+    pub group: Option<Listen>,
+    pub pool: PoolSpec,
+    pub options: Options,
     pub underlay_mtu: u32,
     pub mtu: u32,
 }
 
-fn invalid(message: String) -> RpcError {
+pub(super) fn invalid(message: String) -> RpcError {
     RpcError::new("EINVAL", message)
 }
 
@@ -81,9 +94,12 @@ pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
     if spec.port == 0 {
         return Err(invalid("dstport 0 cannot be listened on".into()));
     }
-    let v6 = match (spec.local, spec.remote) {
+    let v6 = match (spec.local, spec.remote.or(spec.group)) {
         (Some(local), Some(remote)) if local.is_ipv6() != remote.is_ipv6() => {
-            return Err(RpcError::new("EAFNOSUPPORT", format!("local {local} and remote {remote} are of different families")));
+            return Err(RpcError::new(
+                "EAFNOSUPPORT",
+                format!("local {local} and remote or group {remote} are of different families"),
+            ));
         }
         (Some(address), _) | (None, Some(address)) => address.is_ipv6(),
         (None, None) => false,
@@ -92,10 +108,7 @@ pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
         return Err(invalid(format!("local {local} is no address of this host")));
     }
     if let Some(remote) = spec.remote.filter(|remote| remote.is_multicast()) {
-        return Err(RpcError::new(
-            "NOT_SERVED",
-            format!("remote {remote} is a multicast group, which is not served yet: name VTEPs by fdb append"),
-        ));
+        return Err(invalid(format!("remote {remote} is a multicast group: say group, with dev")));
     }
     if let Some(mac) = spec.mac.filter(|mac| mac.is_multicast() || mac.is_zero()) {
         return Err(invalid(format!("{mac} cannot be a device's MAC address")));
@@ -113,9 +126,11 @@ pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
         Some(mtu) => check_mtu(mtu)?,
         None => underlay_mtu.min(65_535).saturating_sub(overhead).clamp(*MTU_RANGE.start(), *MTU_RANGE.end()),
     };
-    let listen = Listen { endpoint: Endpoint { v6, local: spec.local, ifindex: None }, port: spec.port };
-    let endpoint = Endpoint { v6, local: spec.local, ifindex };
-    Ok(Plan { port: PortKey { v6, port: spec.port }, listen, endpoint, underlay_mtu, mtu })
+    let listen = options::listen(spec, v6)?;
+    let group = options::group(spec, &listen, ifindex)?;
+    let pool = options::pool(spec, Endpoint { v6, local: spec.local, ifindex })?;
+    let options = options::options(spec, v6)?;
+    Ok(Plan { port: PortKey { v6, port: spec.port }, listen, group, pool, options, underlay_mtu, mtu })
 }
 
 /// A name that the kernel would take literally (`%` makes a pattern of it).
@@ -142,7 +157,9 @@ pub fn open_tap(spec: &NetworkSpec, plan: &Plan, netns: &Netns, netlink: &Netlin
     let set_up = || {
         let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
         // The MAC is set even where it is the one that the kernel chose: else systemd-udevd would replace it.
-        let mac: Option<Mac> = spec.mac.or(link.mac);
+        // On a device that was there already with this MAC it is not, for that empties the host's neighbour caches of it, permanent
+        // entries included (NETDEV_CHANGEADDR, `neigh_changeaddr`).
+        let mac: Option<Mac> = spec.mac.or(link.mac).filter(|mac| tap.created || link.mac != Some(*mac));
         netlink.set_link(tap.index, &LinkSettings { mac, mtu: Some(plan.mtu), ..Default::default() })?;
         // Nobody advertises routers on an overlay, and whoever does must not change this host (flanneld sets the same). Absent
         // where the kernel has no IPv6.

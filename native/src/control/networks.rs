@@ -1,14 +1,17 @@
 //! `network.*`: made, changed, deleted.
 
+use super::caches::Caches;
 use super::engine::Engine;
 use super::error::RpcError;
+use super::limits::Limits;
 use super::master::Master;
-use super::network::{self, Held};
+use super::network::{self, Held, Listen};
 use super::protocol::*;
 use crate::counters::NetworkCounters;
 use crate::io::error::SysError;
-use crate::io::netlink::{LinkMonitor, LinkSettings, Netlink};
+use crate::io::netlink::{LinkMonitor, LinkSettings, NeighbourMonitor, Netlink};
 use crate::io::netns::Netns;
+use crate::io::pool::PoolSpec;
 use crate::lane::Device;
 use crate::tables::{Neighbours, Network, Sharded};
 use crate::wire::Mac;
@@ -36,24 +39,29 @@ impl Engine {
         let netns = Netns::open(spec.netns.as_deref())?;
         let netlink = Netlink::open(&netns)?;
         self.underlay.open_sockets(&self.lanes, &plan.listen, self.offloads.udp_gro.active())?;
-        let pool = match self.underlay.open_pool(&plan.endpoint, self.offloads.udp_segment.active()) {
+        let opened = match &plan.group {
+            Some(group) => self.underlay.join(&self.lanes, group, self.offloads.udp_gro.active()),
+            None => Ok(()),
+        };
+        let opened = opened.and_then(|()| self.underlay.open_pool(&plan.pool, self.offloads.udp_segment.active()));
+        let pool = match opened {
             Ok(pool) => pool,
             Err(error) => {
-                self.underlay.close_sockets(&self.lanes, &plan.listen);
+                // Leaving a group that was not joined does nothing.
+                self.close_underlay(&plan.listen, plan.group.as_ref(), None);
                 return Err(error);
             }
         };
         // The monitor comes after our own changes, of which it need not tell; what happened in between shows in the last read.
         let opened = network::open_tap(&spec, &plan, &netns, &netlink, self.lanes.len()).and_then(|tap| {
-            let monitor = LinkMonitor::open(&netns)?;
+            let monitors = (LinkMonitor::open(&netns)?, NeighbourMonitor::open(&netns)?);
             let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
-            Ok((tap, monitor, link))
+            Ok((tap, monitors, link))
         });
-        let (tap, monitor, link) = match opened {
+        let (tap, (monitor, neigh_monitor), link) = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                self.underlay.close_sockets(&self.lanes, &plan.listen);
-                self.underlay.close_pool(&plan.endpoint);
+                self.close_underlay(&plan.listen, plan.group.as_ref(), Some(&plan.pool));
                 return Err(error.into());
             }
         };
@@ -71,14 +79,17 @@ impl Engine {
             proxy: spec.proxy,
             learning: spec.learning,
             peersonly: spec.peersonly,
+            options: plan.options,
             fdb: Sharded::default(),
             neighbours: Neighbours::default(),
+            kernel_neighbours: Sharded::default(),
+            sends_as: Sharded::default(),
             peers: Sharded::default(),
         };
-        let mut master = Master::new(network, spec.maxaddress);
-        if let Some(ip) = spec.remote {
+        let mut master = Master::new(network, Limits::new(&spec));
+        if let Some(ip) = spec.remote.or(spec.group) {
             let to = Destination { ip, port: None, vni: None };
-            master.change_fdb(EntryVerb::Add, Mac::ZERO, Some(to), Some(EntryState::Permanent), self.now())?;
+            master.change_fdb(EntryVerb::Add, Mac::ZERO, Some(to), Some(EntryState::Permanent), None, self.now())?;
         }
         let counters: Vec<_> = self.lanes.iter().map(|_| Arc::new(NetworkCounters::default())).collect();
         let name = spec.name.clone();
@@ -87,11 +98,14 @@ impl Engine {
             master,
             netlink,
             monitor,
+            neigh_monitor,
             ifindex: link.index,
             up: link.up,
             lost: false,
             listen: plan.listen,
-            endpoint: plan.endpoint,
+            group: plan.group,
+            pool: plan.pool,
+            caches: Caches::default(),
             tap: tap.offloads,
             queues: tap.queues.clone(),
             counters: counters.clone(),
@@ -100,6 +114,7 @@ impl Engine {
         let state = held.state();
         self.networks.insert(name.clone(), held);
         self.publish(&name);
+        self.read_host_neighbours(&name);
         for ((lane, queue), counters) in self.lanes.iter().zip(tap.queues).zip(counters) {
             lane.add_device(Device {
                 slot,
@@ -115,6 +130,16 @@ impl Engine {
         Ok(state)
     }
 
+    fn close_underlay(&mut self, listen: &Listen, group: Option<&Listen>, pool: Option<&PoolSpec>) {
+        self.underlay.close_sockets(&self.lanes, listen);
+        if let Some(group) = group {
+            self.underlay.leave(&self.lanes, group);
+        }
+        if let Some(pool) = pool {
+            self.underlay.close_pool(pool);
+        }
+    }
+
     /// Takes a network's devices from the lanes and forgets it; the TAP itself stays.
     pub(super) fn release(&mut self, name: &str) -> Option<Held> {
         let held = self.networks.remove(name)?;
@@ -122,8 +147,7 @@ impl Engine {
         for lane in &self.lanes {
             lane.remove_device(held.master.network.slot);
         }
-        self.underlay.close_sockets(&self.lanes, &held.listen);
-        self.underlay.close_pool(&held.endpoint);
+        self.close_underlay(&held.listen, held.group.as_ref(), Some(&held.pool));
         Some(held)
     }
 
@@ -169,6 +193,11 @@ impl Engine {
                 (*used, *asked) = (wanted, wanted);
             }
         }
+        held.spec.ageing = request.ageing.unwrap_or(held.spec.ageing);
+        held.spec.maxaddress = request.maxaddress.unwrap_or(held.spec.maxaddress);
+        held.spec.maxperpeer = request.maxperpeer.or(held.spec.maxperpeer);
+        held.spec.maxmoves = request.maxmoves.or(held.spec.maxmoves);
+        held.master.limits = Limits::new(&held.spec);
         held.spec.mac = request.mac.or(held.spec.mac);
         held.spec.mtu = mtu.or(held.spec.mtu);
         let state = held.state();

@@ -105,6 +105,115 @@ wire_types! {
         pub ageing: u32,
         /// Most FDB entries; 0 = no limit but the built-in one.
         pub maxaddress: u32,
+        /// Default destination where that is a multicast group, which is joined on `dev`; excludes `remote`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub group: Option<IpAddr>,
+        /// TTL or hop limit of the outer header: 1 to 255, or the inner packet's. Default: the kernel's (64; 1 for multicast).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub ttl: Option<OuterField>,
+        /// TOS or traffic class of the outer header, or the inner packet's; the lower two bits are always ECN's. Default: 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub tos: Option<OuterField>,
+        /// Whether the underlay may fragment. Default: `unset`, it may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub df: Option<OuterDf>,
+        /// Flow label of the outer header, IPv6 only, below 2^20. Default: 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub flowlabel: Option<u32>,
+        /// UDP source ports. Default: 49152 to 65535.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub srcport: Option<PortRange>,
+        /// Send UDP checksums over IPv4. Default: true; without them trains are not possible, and a kernel peer's GRO is not either.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub udpcsum: Option<bool>,
+        /// Send no UDP checksums over IPv6. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub udp6zerocsumtx: Option<bool>,
+        /// Take datagrams without UDP checksum over IPv6. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub udp6zerocsumrx: Option<bool>,
+        /// Bits of the VXLAN header that may be set in what is received, as a 64-bit number in text (`0xff00000000000000`): first
+        /// byte uppermost. Default: none but the I flag.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub reserved_bits: Option<String>,
+        /// Take group-based policy headers and strip them. The mark of a frame cannot be seen on a TAP, so none is sent. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub gbp: Option<bool>,
+        /// Tell of destination MACs without an entry, by `miss`. Default: true, but false for owner `hand`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub l2miss: Option<bool>,
+        /// Tell of addresses that the proxy does not know, by `miss`. Default: as `l2miss`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub l3miss: Option<bool>,
+        /// Send packets for a MAC whose FDB entry has `router` straight to the neighbour they are for. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub rsc: Option<bool>,
+        /// With `proxy`: what it cannot answer is flooded instead of swallowed. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub proxy_flood: Option<bool>,
+        /// Most learned entries of one VTEP; 0 = no limit. Default: 16384, but 0 for owner `hand`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxperpeer: Option<u32>,
+        /// How often a learned entry may move in a minute before it is held where it is for a minute; 0 = no limit. Default: 60, but
+        /// 0 for owner `hand`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxmoves: Option<u32>,
+    }
+
+    /// A field of the outer header: a number, or `inherit`.
+    #[derive(Copy, Eq)]
+    #[serde(untagged)]
+    pub enum OuterField {
+        /// This one.
+        Number(u8),
+        /// The inner packet's.
+        Word(Inherit),
+    }
+
+    /// The word.
+    #[derive(Copy, Eq)]
+    #[serde(rename_all = "lowercase")]
+    pub enum Inherit {
+        /// The inner packet's.
+        Inherit,
+    }
+
+    /// Whether the underlay may fragment.
+    #[derive(Copy, Eq)]
+    #[serde(rename_all = "lowercase")]
+    pub enum OuterDf {
+        /// It may.
+        Unset,
+        /// It may not.
+        Set,
+        /// It may not where the inner packet may not be fragmented.
+        Inherit,
+    }
+
+    /// UDP ports.
+    #[derive(Copy, Eq)]
+    pub struct PortRange {
+        /// The first.
+        pub min: u16,
+        /// One past the last, as with `ip link add type vxlan srcport`.
+        pub max: u16,
     }
 
     /// What a network is.
@@ -154,6 +263,22 @@ wire_types! {
         /// Administrative state of the TAP.
         #[serde(default)]
         pub up: Option<bool>,
+        /// New ageing time in seconds; 0 = never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub ageing: Option<u32>,
+        /// New limit of the FDB; entries held beyond it stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxaddress: Option<u32>,
+        /// New limit of learned entries of one VTEP; entries held beyond it stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxperpeer: Option<u32>,
+        /// New limit of moves in a minute.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxmoves: Option<u32>,
     }
 
     /// One place to which frames for a MAC go.
@@ -189,6 +314,10 @@ wire_types! {
         pub destinations: Vec<Destination>,
         /// How the entry ends.
         pub state: EntryState,
+        /// The MAC is a router's: the ND proxy says so, and `rsc` looks through it. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub router: Option<bool>,
     }
 
     /// One entry of the neighbour table: an address or a whole subnet, and the MAC that answers for it.
@@ -268,6 +397,10 @@ wire_types! {
         pub state: EntryState,
         /// `hand`, `etcd`, `file` or `learned`.
         pub source: String,
+        /// True where the MAC is a router's; absent elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub router: Option<bool>,
         /// Seconds since a received frame refreshed it; dynamic entries only.
         pub used: Option<u32>,
         /// False where an entry of a stronger source for the same MAC is in use instead.
@@ -281,7 +414,7 @@ wire_types! {
         pub prefix: IpNet,
         /// MAC that the proxy answers with.
         pub lladdr: Mac,
-        /// `hand`, `etcd` or `file`.
+        /// `hand`, `etcd`, `file`, or `kernel`: what `ip neigh` shows on the TAP in a connected state, asked where no other has an answer.
         pub source: String,
         /// False where an entry of a stronger source for the same prefix is in use instead.
         pub active: bool,
@@ -329,6 +462,10 @@ wire_types! {
         /// How the entry ends; not for `del`.
         #[serde(default)]
         pub state: Option<EntryState>,
+        /// The MAC is a router's; not for `del`. Default: false, or for `append` as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub router: Option<bool>,
     }
 
     /// `neigh.change`: one neighbour by hand.
@@ -550,6 +687,15 @@ wire_types! {
         /// Received superframes that nobody had segmented.
         #[cfg_attr(test, ts(type = "number"))]
         pub whole_superframes: u64,
+        /// Senders told by ICMP that their packet does not fit a peer's path; absent while there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional, type = "number"))]
+        pub too_big_replies: Option<u64>,
+        /// Times that a source MAC was not learned because of `maxaddress`, `maxperpeer` or the built-in limit; absent while there was
+        /// none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional, type = "number"))]
+        pub learning_refused: Option<u64>,
         /// Frames that the kernel threw away because the TAP's queue was full: the lanes were too slow.
         #[cfg_attr(test, ts(type = "number"))]
         pub tap_queue_overflows: u64,
@@ -588,9 +734,9 @@ wire_types! {
         /// Datagrams or trains sent.
         #[cfg_attr(test, ts(type = "number"))]
         pub udp_messages_sent: u64,
-        /// Times the lane went to sleep because nothing was to do.
+        /// Turns: times the lane looked what there is to do and did it.
         #[cfg_attr(test, ts(type = "number"))]
-        pub sleeps: u64,
+        pub turns: u64,
         /// Microseconds spent working.
         #[cfg_attr(test, ts(type = "number"))]
         pub busy_us: u64,
@@ -611,6 +757,11 @@ wire_types! {
         pub tx: Traffic,
         /// Seconds since the last valid frame; absent if there was none.
         pub last_heard: Option<u32>,
+        /// Largest IP packet that the path to it carries, where ICMP said that it is less than the interface's MTU; forgotten
+        /// after ten minutes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub path_mtu: Option<u32>,
     }
 
     /// Answer of `stats`.
@@ -648,7 +799,7 @@ wire_types! {
         pub count: u64,
     }
 
-    /// Notifications `learned`, `moved` and `aged`: a dynamic FDB entry.
+    /// Notifications `learned`, `moved`, `aged` and `held`: a dynamic FDB entry.
     pub struct FdbEvent {
         /// Name of the TAP device.
         pub network: String,
@@ -656,7 +807,7 @@ wire_types! {
         pub mac: Mac,
         /// Where it is, or was.
         pub ip: IpAddr,
-        /// `moved`: where it was before.
+        /// `moved`: where it was before. `held`: from where it was seen, too often.
         pub from: Option<IpAddr>,
     }
 
@@ -759,6 +910,7 @@ macro_rules! protocol_notifications {
             "learned" => FdbEvent;
             "moved" => FdbEvent;
             "aged" => FdbEvent;
+            "held" => FdbEvent;
             "miss" => MissEvent;
             "changed" => ChangedEvent;
             "link" => LinkEvent;

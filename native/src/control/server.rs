@@ -44,7 +44,8 @@ pub fn serve(listener: &UnixListener, signals: &Signals, engine: &mut Engine) ->
             let output = if client.output.is_empty() { 0 } else { libc::POLLOUT };
             PollFd { fd: client.stream.as_raw_fd(), events: libc::POLLIN | output, revents: 0 }
         }));
-        let wait = next_tick.saturating_duration_since(Instant::now());
+        let tick = next_tick.saturating_duration_since(Instant::now());
+        let wait = engine.caches_wait().map_or(tick, |wait| wait.min(tick));
         poll(&mut fds, i32::try_from(wait.as_millis()).unwrap_or(0).saturating_add(1))?;
         let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.revents != 0);
 
@@ -56,6 +57,7 @@ pub fn serve(listener: &UnixListener, signals: &Signals, engine: &mut Engine) ->
         }
         if monitors.clone().any(ready) {
             engine.take_link_events();
+            engine.take_neighbour_events();
         }
         for (client, fd) in clients.iter_mut().zip(fds.get(monitors.end..).unwrap_or_default()) {
             if fd.revents & !libc::POLLOUT != 0 {
@@ -66,6 +68,7 @@ pub fn serve(listener: &UnixListener, signals: &Signals, engine: &mut Engine) ->
             engine.tick();
             next_tick = Instant::now() + TICK;
         }
+        engine.refresh_caches();
         for line in engine.take_events() {
             for client in clients.iter_mut().filter(|client| client.subscribed) {
                 client.output.extend_from_slice(&line);

@@ -29,6 +29,8 @@ fn network_stats(held: &Held) -> NetworkStats {
         nd_replies: sum(|c| &c.nd_replies),
         partial_checksums: sum(|c| &c.partial_checksums),
         whole_superframes: sum(|c| &c.whole_superframes),
+        too_big_replies: Some(sum(|c| &c.too_big_replies)).filter(|count| *count > 0),
+        learning_refused: Some(held.master.refused).filter(|count| *count > 0),
         tap_queue_overflows: held.netlink.link_by_index(held.ifindex).ok().flatten().map_or(0, |link| link.tx_dropped),
         drops: drops(all.clone().map(|counters| &counters.drops)),
         fdb_entries: held.master.fdb_len() as u32,
@@ -51,7 +53,7 @@ impl Engine {
                 udp_sends: c.udp_sends.get(),
                 udp_messages_received: c.udp_messages_received.get(),
                 udp_messages_sent: c.udp_messages_sent.get(),
-                sleeps: c.sleeps.get(),
+                turns: c.turns.get(),
                 busy_us: c.busy_us.get(),
                 longest_turn_us: c.longest_turn_us.get(),
             }
@@ -64,6 +66,7 @@ impl Engine {
                 rx: traffic(peer.rx()),
                 tx: traffic(peer.tx()),
                 last_heard: peer.last_heard().map(|heard| now.saturating_sub(heard)),
+                path_mtu: peer.path_mtu(now),
             }));
         }
         peers.sort_by(|a, b| (&a.network, a.ip).cmp(&(&b.network, b.ip)));

@@ -3,7 +3,9 @@
 use super::error::RpcError;
 use super::network::Listen;
 use crate::io::error::SysError;
-use crate::io::udp::{self, Endpoint, ReceiveSocket, SendPool};
+use crate::io::errqueue::PathError;
+use crate::io::pool::{PoolSpec, SendPool};
+use crate::io::udp::{self, ReceiveSocket};
 use crate::lane;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +24,9 @@ struct Pool {
 #[derive(Default)]
 pub struct Underlay {
     sockets: BTreeMap<Listen, Sockets>,
-    pools: BTreeMap<Endpoint, Pool>,
+    /// One socket a multicast group, at the first lane.
+    groups: BTreeMap<Listen, Sockets>,
+    pools: BTreeMap<PoolSpec, Pool>,
     /// Overflows of sockets that are closed.
     overflows: u64,
 }
@@ -33,6 +37,12 @@ impl Underlay {
         if let Some(sockets) = self.sockets.get_mut(listen) {
             sockets.users += 1;
             return Ok(());
+        }
+        let same_place = |held: &Listen| (&held.endpoint, held.port) == (&listen.endpoint, listen.port);
+        if self.sockets.keys().any(same_place) {
+            let message =
+                format!("another network receives on port {} with the other udp6zerocsumrx: choose another dstport", listen.port);
+            return Err(RpcError::new("EADDRINUSE", message));
         }
         let family_and_port = |held: &Listen| (held.endpoint.v6, held.port);
         // Beside a socket of our own on the same port the check would find ourselves.
@@ -45,7 +55,7 @@ impl Underlay {
                 _ => error.into(),
             })?;
         }
-        let open = |_| ReceiveSocket::open(&listen.endpoint, listen.port, gro).map(Arc::new);
+        let open = |_| ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums).map(Arc::new);
         let by_lane = lanes.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         for (lane, socket) in lanes.iter().zip(&by_lane) {
             lane.add_socket(Arc::clone(socket));
@@ -69,10 +79,41 @@ impl Underlay {
         }
     }
 
+    /// Receives what is for a group, or counts one more user. Multicast is delivered to every socket of a port that is a member, so there
+    /// is one for all lanes.
+    pub fn join(&mut self, lanes: &[lane::Handle], group: &Listen, gro: bool) -> Result<(), RpcError> {
+        if let Some(sockets) = self.groups.get_mut(group) {
+            sockets.users += 1;
+            return Ok(());
+        }
+        let socket = ReceiveSocket::open(&group.endpoint, group.port, gro, group.zero_checksums)?;
+        socket.join(&group.endpoint)?;
+        let socket = Arc::new(socket);
+        if let Some(lane) = lanes.first() {
+            lane.add_socket(Arc::clone(&socket));
+        }
+        self.groups.insert(group.clone(), Sockets { by_lane: vec![socket], users: 1 });
+        Ok(())
+    }
+
+    /// One user less; the last one leaves the group.
+    pub fn leave(&mut self, lanes: &[lane::Handle], group: &Listen) {
+        let Some(sockets) = self.groups.get_mut(group) else { return };
+        sockets.users -= 1;
+        if sockets.users == 0
+            && let Some(sockets) = self.groups.remove(group)
+        {
+            for (lane, socket) in lanes.iter().zip(&sockets.by_lane) {
+                lane.remove_socket(socket);
+                self.overflows += socket.overflows();
+            }
+        }
+    }
+
     /// Sockets for one more lane, the next in number.
     pub fn add_lane(&mut self, lane: &lane::Handle, gro: bool) -> Result<(), SysError> {
         for (listen, sockets) in &mut self.sockets {
-            let socket = Arc::new(ReceiveSocket::open(&listen.endpoint, listen.port, gro)?);
+            let socket = Arc::new(ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums)?);
             lane.add_socket(Arc::clone(&socket));
             sockets.by_lane.push(socket);
         }
@@ -90,34 +131,43 @@ impl Underlay {
     }
 
     /// Sends from there, or counts one more user.
-    pub fn open_pool(&mut self, endpoint: &Endpoint, segmentation: bool) -> Result<Arc<SendPool>, RpcError> {
-        if let Some(pool) = self.pools.get_mut(endpoint) {
+    pub fn open_pool(&mut self, spec: &PoolSpec, segmentation: bool) -> Result<Arc<SendPool>, RpcError> {
+        if let Some(pool) = self.pools.get_mut(spec) {
             pool.users += 1;
             return Ok(Arc::clone(&pool.pool));
         }
-        let pool = Arc::new(SendPool::open(endpoint, segmentation)?);
-        self.pools.insert(endpoint.clone(), Pool { pool: Arc::clone(&pool), users: 1 });
+        let pool = Arc::new(SendPool::open(spec, segmentation)?);
+        self.pools.insert(spec.clone(), Pool { pool: Arc::clone(&pool), users: 1 });
         Ok(pool)
     }
 
-    /// The pool of an endpoint that is in use.
-    pub fn pool(&self, endpoint: &Endpoint) -> Option<Arc<SendPool>> {
-        self.pools.get(endpoint).map(|pool| Arc::clone(&pool.pool))
+    /// A pool that is in use.
+    pub fn pool(&self, spec: &PoolSpec) -> Option<Arc<SendPool>> {
+        self.pools.get(spec).map(|pool| Arc::clone(&pool.pool))
     }
 
     /// One user less; the last one closes it.
-    pub fn close_pool(&mut self, endpoint: &Endpoint) {
-        if let Some(pool) = self.pools.get_mut(endpoint) {
+    pub fn close_pool(&mut self, spec: &PoolSpec) {
+        if let Some(pool) = self.pools.get_mut(spec) {
             pool.users -= 1;
             if pool.users == 0 {
-                self.pools.remove(endpoint);
+                self.pools.remove(spec);
             }
         }
     }
 
+    /// Tells of ICMP errors that wait at sockets nobody has sent from since.
+    pub fn drain_errors(&self, seen: &mut dyn FnMut(PathError)) {
+        self.pools.values().for_each(|pool| pool.pool.drain_errors(seen));
+    }
+
+    fn receiving(&self) -> impl Iterator<Item = &Arc<ReceiveSocket>> {
+        self.sockets.values().chain(self.groups.values()).flat_map(|sockets| &sockets.by_lane)
+    }
+
     /// Switches trains on the way in.
     pub fn set_gro(&self, on: bool) -> Result<(), SysError> {
-        self.sockets.values().flat_map(|sockets| &sockets.by_lane).try_for_each(|socket| socket.set_gro(on))
+        self.receiving().try_for_each(|socket| socket.set_gro(on))
     }
 
     /// Switches trains on the way out.
@@ -127,7 +177,7 @@ impl Underlay {
 
     /// Datagrams that the kernel threw away because a receive buffer was full.
     pub fn overflows(&self) -> u64 {
-        self.overflows + self.sockets.values().flat_map(|sockets| &sockets.by_lane).map(|socket| socket.overflows()).sum::<u64>()
+        self.overflows + self.receiving().map(|socket| socket.overflows()).sum::<u64>()
     }
 }
 

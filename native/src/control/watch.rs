@@ -6,7 +6,7 @@ use super::master::Learning;
 use super::protocol::{FdbEvent, LinkEvent};
 use crate::io::error::errno_name;
 use crate::io::netlink::LinkEventRaw;
-use crate::lane::Report;
+use crate::lane::{self, Report};
 use serde_json::json;
 
 /// Reports looked at before other work gets its turn.
@@ -37,6 +37,12 @@ impl Engine {
                     match held.master.learn(mac, ip, now) {
                         Learning::Learned => self.events.push("learned", &event(None)),
                         Learning::Moved(from) => self.events.push("moved", &event(Some(from))),
+                        Learning::Held(at) => {
+                            let held = FdbEvent { network: name.clone(), mac, ip: at, from: Some(ip) };
+                            self.events.push("held", &held);
+                            self.log.warn("a MAC moved too often and is held", json!(held));
+                            continue;
+                        }
                         Learning::Unchanged | Learning::Full => continue,
                     }
                     if !touched.contains(&name) {
@@ -84,6 +90,9 @@ impl Engine {
     pub fn tick(&mut self) {
         self.events.tick();
         let now = self.now();
+        let snapshot = self.shared.snapshot.load();
+        self.underlay.drain_errors(&mut |error| lane::path_error(&snapshot, &error, now));
+        drop(snapshot);
         if now.is_multiple_of(60) {
             self.faults.clear();
         }
@@ -91,6 +100,7 @@ impl Engine {
             return;
         }
         self.last_scan = now;
+        self.networks.values_mut().for_each(|held| held.master.forget_moves(now));
         let names: Vec<String> =
             self.networks.iter().filter(|(_, held)| held.spec.ageing > 0).map(|(name, _)| name.clone()).collect();
         for name in names {

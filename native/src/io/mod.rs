@@ -1,10 +1,12 @@
 //! File descriptors and kernel facts: the only place where `unsafe` is allowed.
 
 pub mod error;
+pub mod errqueue;
 pub mod event;
 pub mod host;
 pub mod netlink;
 pub mod netns;
+pub mod pool;
 pub mod send;
 pub mod tap;
 pub mod udp;

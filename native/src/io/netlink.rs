@@ -12,16 +12,21 @@ mod address;
 mod codec;
 mod link;
 mod monitor;
+mod neigh;
+mod neigh_monitor;
 mod route;
 mod socket;
 
 pub use address::Address;
 pub use link::{Link, LinkSettings, TunInfo};
 pub use monitor::{LinkEventRaw, LinkEvents, LinkMonitor};
+pub use neigh::CachedNeighbour;
+pub use neigh_monitor::{NeighbourEvent, NeighbourEvents, NeighbourMonitor};
 pub use route::{Route, RouteMatch, RouteSpec};
 
 use super::error::SysError;
 use super::netns::Netns;
+use crate::wire::Mac;
 use ipnet::IpNet;
 use socket::Socket;
 use std::net::IpAddr;
@@ -113,6 +118,26 @@ impl Netlink {
     /// Takes the first route that matches out of the main table. ESRCH if none does.
     pub fn del_route(&self, route: &RouteMatch) -> Result<(), SysError> {
         self.socket().change(route::del(route), &route.to_string())
+    }
+
+    /// The host's neighbour cache of a link, IPv4 and IPv6.
+    pub fn neighbours(&self, index: u32) -> Result<Vec<CachedNeighbour>, SysError> {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            found.extend(self.socket().dump(neigh::get_all(family, index), "neighbours", neigh::parse)?);
+        }
+        found.retain(|entry| entry.index == index);
+        Ok(found)
+    }
+
+    /// Makes a cache entry as if `lladdr` had just answered.
+    pub fn answer_neighbour(&self, index: u32, address: IpAddr, lladdr: Mac) -> Result<(), SysError> {
+        self.socket().change(neigh::answer(index, address, lladdr), &format!("neighbour {address} on link {index}"))
+    }
+
+    /// Removes a cache entry. ENOENT if there is none.
+    pub fn del_neighbour(&self, index: u32, address: IpAddr) -> Result<(), SysError> {
+        self.socket().change(neigh::del(index, address), &format!("neighbour {address} on link {index}"))
     }
 
     fn socket(&self) -> MutexGuard<'_, Socket> {

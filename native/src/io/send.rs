@@ -1,15 +1,18 @@
 //! Sending: datagrams of one turn, grouped into trains, sent with as few calls as there are source ports in use.
 //!
-//! A *datagram* is `[VXLAN header][frame]`, in one or two pieces. Consecutive datagrams of one flow's socket, peer, size and ECN
-//! mark become a *train*: one message with UDP_SEGMENT, whose last datagram may be shorter. Pieces are offsets into the
+//! A *datagram* is `[VXLAN header][frame]`, in one or two pieces. Consecutive datagrams of one flow's socket, peer, size and outer
+//! header become a *train*: one message with UDP_SEGMENT, whose last datagram may be shorter. Pieces are offsets into the
 //! caller's two buffers (borrowed until [`SendBatch::flush`] returns), so nothing is copied before the kernel does.
 
 mod kernel;
 
-use super::udp::{SendPool, SockAddr};
+use super::errqueue::PathError;
+use super::pool::SendPool;
+use super::udp::SockAddr;
 use crate::counters::LaneCounters;
 use crate::drops::DropReason;
 use crate::tables::{Peer, Target};
+use crate::wire::outer::Outer;
 use kernel::{Control, Kernel, Linux, write_control};
 use std::mem::zeroed;
 use std::net::SocketAddr;
@@ -55,7 +58,7 @@ struct Message {
     socket: usize,
     address: SocketAddr,
     native: SockAddr,
-    ecn: u8,
+    outer: Outer,
     /// Bytes of each datagram but the last.
     segment: u32,
     datagrams: u32,
@@ -82,6 +85,35 @@ pub type SendFault = (&'static str, i32);
 
 /// Told of each message what became of it.
 type Outcome<'a> = dyn FnMut(Result<(), (DropReason, Option<SendFault>)>, &Message) + 'a;
+
+/// Most times that one message is tried again because an ICMP error about another one failed it.
+const MAX_RETRIES: usize = 8;
+
+/// Where a batch goes, and who is told of ICMP errors that its sockets had queued.
+struct Way<'a> {
+    kernel: &'a dyn Kernel,
+    pool: &'a SendPool,
+    errors: &'a mut dyn FnMut(PathError),
+}
+
+impl Way<'_> {
+    /// Sends. An ICMP error that was waiting at the socket fails the send that comes next, whomever that is for: it is taken from the
+    /// queue and the send tried again.
+    ///
+    /// # Safety
+    /// As [`Kernel::send`].
+    unsafe fn send(&mut self, fd: i32, messages: &mut [libc::mmsghdr]) -> Result<usize, i32> {
+        for _ in 0..MAX_RETRIES {
+            // SAFETY: the caller's promise.
+            match unsafe { self.kernel.send(fd, messages) } {
+                Err(errno) if self.pool.has_errors() && !is_passing(errno) && self.kernel.drain(fd, self.errors) > 0 => {}
+                result => return result,
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { self.kernel.send(fd, messages) }
+    }
+}
 
 /// Collects a turn's datagrams; kept and reused.
 #[derive(Default)]
@@ -111,7 +143,7 @@ impl SendBatch {
     }
 
     /// Adds one datagram. `max_segment` is the longest datagram that may travel in a train (trains are never fragmented).
-    pub fn push(&mut self, pool: &SendPool, socket: usize, target: &Target, ecn: u8, datagram: &[Piece], max_segment: u32) {
+    pub fn push(&mut self, pool: &SendPool, socket: usize, target: &Target, outer: Outer, datagram: &[Piece], max_segment: u32) {
         let len: u32 = datagram.iter().map(|piece| piece.len).sum();
         if self.open.len() < pool.len() {
             self.open.resize(pool.len(), NONE);
@@ -121,7 +153,7 @@ impl SendBatch {
         let joins = self.messages.get(*open as usize).is_some_and(|train| {
             !train.closed
                 && train.address == target.address
-                && train.ecn == ecn
+                && train.outer == outer
                 && len <= train.segment
                 && train.segment <= max_segment
                 && train.datagrams < MAX_TRAIN
@@ -133,7 +165,7 @@ impl SendBatch {
                 socket,
                 address: target.address,
                 native: SockAddr::new(target.address),
-                ecn,
+                outer,
                 segment: len,
                 datagrams: 0,
                 bytes: 0,
@@ -160,7 +192,7 @@ impl SendBatch {
         }
     }
 
-    /// Sends everything and forgets it. `dropped` is told of each message that died: reason and datagrams. Returns what was sent
+    /// Sends everything and forgets it. `errors` is told of ICMP errors that the pool's sockets had queued. `dropped` is told of each message that died: reason and datagrams. Returns what was sent
     /// and the first error that an operator should see.
     pub fn flush(
         &mut self,
@@ -168,15 +200,15 @@ impl SendBatch {
         frames: &[u8],
         headers: &[u8],
         counters: &LaneCounters,
+        errors: &mut dyn FnMut(PathError),
         dropped: impl FnMut(DropReason, u64),
     ) -> (Sent, Option<SendFault>) {
-        self.flush_to(&Linux, pool, [frames, headers], counters, dropped)
+        self.flush_to(Way { kernel: &Linux, pool, errors }, [frames, headers], counters, dropped)
     }
 
     fn flush_to(
         &mut self,
-        kernel: &dyn Kernel,
-        pool: &SendPool,
+        mut way: Way<'_>,
         buffers: [&[u8]; 2],
         counters: &LaneCounters,
         mut dropped: impl FnMut(DropReason, u64),
@@ -197,7 +229,7 @@ impl SendBatch {
                 .take_while(|index| self.messages.get(**index as usize).is_some_and(|m| m.socket == socket));
             let (group, others) = rest.split_at(same.count());
             rest = others;
-            self.send_group(kernel, pool, socket, group, buffers, counters, &mut |outcome, message| match outcome {
+            self.send_group(&mut way, socket, group, buffers, counters, &mut |outcome, message| match outcome {
                 Ok(()) => {
                     let overhead = u64::from(message.datagrams) * 22; // VXLAN 8 + inner Ethernet 14
                     let bytes = u64::from(message.bytes).saturating_sub(overhead);
@@ -222,11 +254,9 @@ impl SendBatch {
         std::iter::successors(links.get(head as usize), |link| links.get(link.next as usize))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what flush was given, and the group")]
     fn send_group(
         &mut self,
-        kernel: &dyn Kernel,
-        pool: &SendPool,
+        way: &mut Way<'_>,
         socket: usize,
         group: &[u32],
         buffers: [&[u8]; 2],
@@ -253,19 +283,19 @@ impl SendBatch {
             header.msg_iovlen = message.pieces as _;
             // The kernel leaves a partial checksum on a single short datagram that carries the segment message (fixed in 6.11).
             let segment = (message.datagrams > 1).then_some(message.segment);
-            write_control(&mut header, control, segment, message.ecn, pool.v6);
+            write_control(&mut header, control, segment, message.outer, way.pool.v6);
             // SAFETY: `iovecs` holds exactly the sum of all `pieces`, so this stays within it or one past its end.
             iovec = unsafe { iovec.add(message.pieces as usize) };
             self.headers.push(libc::mmsghdr { msg_hdr: header, msg_len: 0 });
         }
-        let fd = pool.fd(socket);
+        let fd = way.pool.fd(socket);
         let (mut next, mut waits) = (0, 0);
         while next < self.headers.len() {
             let Some(pending) = self.headers.get_mut(next..) else { return };
             counters.udp_sends.add(1);
             // SAFETY: each header points to an address, iovecs and a control buffer that live in `self`, and through the iovecs to
             // `buffers`, all of which outlive the call; lengths are as built above.
-            let errno = match unsafe { kernel.send(fd, pending) } {
+            let errno = match unsafe { way.send(fd, pending) } {
                 Ok(count) => {
                     counters.udp_messages_sent.add(count as u64);
                     for message in group.iter().skip(next).take(count).filter_map(|index| self.messages.get(*index as usize)) {
@@ -283,7 +313,7 @@ impl SendBatch {
                 // sender back, which is better than to throw away.
                 libc::EAGAIN | libc::ENOBUFS if waits < 5 => {
                     waits += 1;
-                    kernel.wait_for_room(fd);
+                    way.kernel.wait_for_room(fd);
                     continue;
                 }
                 _ => {}
@@ -292,9 +322,9 @@ impl SendBatch {
                 if message.datagrams > 1 && matches!(errno, libc::EIO | libc::EINVAL | libc::EMSGSIZE) {
                     if errno == libc::EIO {
                         // No checksum offload on the way out (before Linux 6.11): trains cannot be sent at all.
-                        pool.set_segments(false);
+                        way.pool.set_segments(false);
                     }
-                    Self::send_singly(kernel, &self.links, message, fd, buffers, pool, outcome);
+                    Self::send_singly(way, &self.links, message, fd, buffers, outcome);
                     if errno != libc::EMSGSIZE {
                         outcome(Err((DropReason::TxSocketError, Some(("UDP_SEGMENT", errno)))), &empty(message));
                     }
@@ -309,12 +339,11 @@ impl SendBatch {
 
     /// The datagrams of a refused train, each on its own: then the kernel may fragment them.
     fn send_singly(
-        kernel: &dyn Kernel,
+        way: &mut Way<'_>,
         links: &[Link],
         message: &Message,
         fd: i32,
         buffers: [&[u8]; 2],
-        pool: &SendPool,
         outcome: &mut Outcome<'_>,
     ) {
         let mut datagram: Vec<Piece> = Vec::with_capacity(2);
@@ -330,10 +359,10 @@ impl SendBatch {
             header.msg_namelen = message.native.len;
             header.msg_iov = iovecs.as_mut_ptr();
             header.msg_iovlen = iovecs.len() as _;
-            write_control(&mut header, &mut control, None, message.ecn, pool.v6);
+            write_control(&mut header, &mut control, None, message.outer, way.pool.v6);
             let mut header = [libc::mmsghdr { msg_hdr: header, msg_len: 0 }];
             // SAFETY: all that the header points to lives until the call returns.
-            let result = unsafe { kernel.send(fd, &mut header) };
+            let result = unsafe { way.send(fd, &mut header) };
             let bytes = pieces.iter().map(|piece| piece.len).sum();
             let single = Message { datagrams: 1, bytes, ..empty(message) };
             outcome(result.map(|_| ()).map_err(reason), &single);
@@ -349,13 +378,18 @@ impl SendBatch {
     }
 }
 
+/// True for what is no error about a packet.
+fn is_passing(errno: i32) -> bool {
+    matches!(errno, libc::EAGAIN | libc::ENOBUFS | libc::EINTR)
+}
+
 /// A message to the same peer without datagrams.
 fn empty(message: &Message) -> Message {
     Message {
         socket: message.socket,
         address: message.address,
         native: message.native,
-        ecn: message.ecn,
+        outer: message.outer,
         segment: message.segment,
         datagrams: 0,
         bytes: 0,

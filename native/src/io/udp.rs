@@ -1,9 +1,4 @@
-//! VXLAN sockets: one receiving socket for each lane and port, one pool of sending sockets for each source address.
-//!
-//! Linux sets the UDP source port by the socket a datagram leaves from, so entropy for equal-cost paths and receive queues needs
-//! many bound sockets; a flow always leaves from the same one. Nothing is ever read from the sending sockets: a filter drops
-//! what arrives there, and unconnected sockets without IP_RECVERR do not surface one peer's ICMP errors in a send to another
-//! (net/ipv4/udp.c, `__udp4_lib_err`).
+//! VXLAN's receiving sockets, one for each lane and port, and what they share with the sending ones (`pool`).
 
 use super::error::SysError;
 use crate::tables::PortKey;
@@ -11,15 +6,12 @@ use std::ffi::c_int;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Receive and send buffer of each socket: a 10 Gbit/s burst while the lane is descheduled for 5 ms.
-const BUFFER: c_int = 8 << 20;
-/// Sockets in a pool. 200 flows over 64 ports leave none empty and fill both of two paths within a few percent.
-pub const POOL: usize = 64;
-/// RFC 7348 section 5 recommends the dynamic range for source ports.
-const FIRST_SOURCE_PORT: u16 = 49_152;
-const SOURCE_PORTS: u16 = 16_384;
+pub(super) const BUFFER: c_int = 8 << 20;
+
+/// linux/in6.h; since Linux 4.20.
+const IPV6_MULTICAST_ALL: c_int = 29;
 
 /// An address in the kernel's form.
 #[derive(Clone, Copy)]
@@ -66,7 +58,7 @@ impl SockAddr {
     }
 
     /// Reads an address that the kernel wrote; an unknown family gives the unspecified address.
-    fn read(storage: &libc::sockaddr_storage) -> SocketAddr {
+    pub(super) fn read(storage: &libc::sockaddr_storage) -> SocketAddr {
         match c_int::from(storage.ss_family) {
             libc::AF_INET => {
                 // SAFETY: the family says which type was written, and the storage is large enough for it.
@@ -96,9 +88,13 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    fn address(&self, port: u16) -> SocketAddr {
+    pub(super) fn address(&self, port: u16) -> SocketAddr {
         let any = if self.v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { IpAddr::from(Ipv4Addr::UNSPECIFIED) };
-        SocketAddr::new(self.local.unwrap_or(any), port)
+        match (self.local.unwrap_or(any), self.ifindex) {
+            // A group of link-local scope is one on each link.
+            (IpAddr::V6(group), Some(index)) if group.is_multicast() => SocketAddrV6::new(group, port, 0, index).into(),
+            (address, _) => SocketAddr::new(address, port),
+        }
     }
 }
 
@@ -109,7 +105,7 @@ pub(super) fn set<T>(fd: RawFd, level: c_int, option: c_int, value: &T) -> Resul
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0)) }
 }
 
-fn socket(v6: bool) -> Result<OwnedFd, SysError> {
+pub(super) fn socket(v6: bool) -> Result<OwnedFd, SysError> {
     let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     // SAFETY: takes no pointers.
     let fd = unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
@@ -125,7 +121,7 @@ fn socket(v6: bool) -> Result<OwnedFd, SysError> {
     Ok(socket)
 }
 
-fn bind(socket: &OwnedFd, address: SocketAddr) -> Result<(), SysError> {
+pub(super) fn bind(socket: &OwnedFd, address: SocketAddr) -> Result<(), SysError> {
     let native = SockAddr::new(address);
     // SAFETY: the address lives through the call and its length is right.
     match unsafe { libc::bind(socket.as_raw_fd(), native.as_ptr(), native.len) } {
@@ -149,8 +145,8 @@ pub struct ReceiveSocket {
 
 impl ReceiveSocket {
     /// Binds. Several lanes' sockets share the port and the kernel spreads flows over them by the outer header. `gro`: trains
-    /// may arrive whole.
-    pub fn open(endpoint: &Endpoint, port: u16, gro: bool) -> Result<Self, SysError> {
+    /// may arrive whole. `zero_checksums`: datagrams without checksum are taken over IPv6 too (over IPv4 they always are).
+    pub fn open(endpoint: &Endpoint, port: u16, gro: bool, zero_checksums: bool) -> Result<Self, SysError> {
         let socket = socket(endpoint.v6)?;
         let fd = socket.as_raw_fd();
         let on: c_int = 1;
@@ -163,12 +159,45 @@ impl ReceiveSocket {
         let (level, option) =
             if endpoint.v6 { (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS) } else { (libc::IPPROTO_IP, libc::IP_RECVTOS) };
         set(fd, level, option, &on).map_err(named("IP_RECVTOS"))?;
+        // Else every lane's socket would get a copy of what is for a group that somebody on this host joined. IPv6 has it since 4.20;
+        // before, only such groups are affected.
+        let (level, option) = match endpoint.v6 {
+            true => (libc::IPPROTO_IPV6, IPV6_MULTICAST_ALL),
+            false => (libc::IPPROTO_IP, libc::IP_MULTICAST_ALL),
+        };
+        let _ = set::<c_int>(fd, level, option, &0);
+        if zero_checksums {
+            const UDP_NO_CHECK6_RX: c_int = 102;
+            set(fd, libc::SOL_UDP, UDP_NO_CHECK6_RX, &on).map_err(named("UDP_NO_CHECK6_RX"))?;
+        }
         bind(&socket, endpoint.address(port))?;
         let socket = ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port } };
         if gro {
             socket.set_gro(true)?;
         }
         Ok(socket)
+    }
+
+    /// Joins a group on an interface, as the endpoint says; what is for the group arrives here and at no other socket.
+    pub fn join(&self, endpoint: &Endpoint) -> Result<(), SysError> {
+        let index = endpoint.ifindex.unwrap_or(0);
+        let joined = match endpoint.local {
+            Some(IpAddr::V4(group)) => {
+                let request = libc::ip_mreqn {
+                    imr_multiaddr: libc::in_addr { s_addr: u32::from_ne_bytes(group.octets()) },
+                    imr_address: libc::in_addr { s_addr: 0 },
+                    imr_ifindex: index as c_int,
+                };
+                set(self.fd(), libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request)
+            }
+            Some(IpAddr::V6(group)) => {
+                let ipv6mr_multiaddr = libc::in6_addr { s6_addr: group.octets() };
+                let request = libc::ipv6_mreq { ipv6mr_multiaddr, ipv6mr_interface: index };
+                set(self.fd(), libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &request)
+            }
+            None => Ok(()),
+        };
+        joined.map_err(|errno| SysError::new("IP_ADD_MEMBERSHIP", format!("{:?} on interface {index}", endpoint.local), errno))
     }
 
     /// Lets trains arrive whole, or not, while packets flow.
@@ -332,98 +361,6 @@ fn read_control(header: &libc::msghdr) -> (Option<usize>, u8) {
         }
     }
     (segment, ecn)
-}
-
-/// Sockets to send from, one for each source port; shared by all lanes (sends on one UDP socket do not wait for each other).
-pub struct SendPool {
-    sockets: Vec<OwnedFd>,
-    /// IPv6 underlay.
-    pub v6: bool,
-    /// One call may carry a train.
-    segmentation: AtomicBool,
-}
-
-impl SendPool {
-    /// Binds [`POOL`] sockets to source ports of the dynamic range, skipping those in use. `segmentation`: trains may be sent.
-    pub fn open(endpoint: &Endpoint, segmentation: bool) -> Result<Self, SysError> {
-        let mut sockets = Vec::with_capacity(POOL);
-        let start = u16::try_from(std::process::id() % u32::from(SOURCE_PORTS)).unwrap_or(0);
-        for step in 0..SOURCE_PORTS {
-            if sockets.len() == POOL {
-                break;
-            }
-            let port = FIRST_SOURCE_PORT + (start.wrapping_add(step.wrapping_mul(251))) % SOURCE_PORTS;
-            let socket = socket(endpoint.v6)?;
-            match bind(&socket, endpoint.address(port)) {
-                Ok(()) => sockets.push(socket),
-                Err(error) if error.errno == libc::EADDRINUSE => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if sockets.is_empty() {
-            return Err(SysError::new("bind", "any UDP port of 49152-65535", libc::EADDRINUSE));
-        }
-        for socket in &sockets {
-            Self::configure(socket.as_raw_fd(), endpoint)?;
-        }
-        Ok(SendPool { sockets, v6: endpoint.v6, segmentation: AtomicBool::new(segmentation) })
-    }
-
-    fn configure(fd: RawFd, endpoint: &Endpoint) -> Result<(), SysError> {
-        let named = |call: &'static str| move |errno| SysError::new(call, "sending socket", errno);
-        // The default (WANT) would set DF; the outer packet of `df unset` may be fragmented.
-        let (level, discover, dont) = if endpoint.v6 {
-            (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DONT)
-        } else {
-            (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
-        };
-        set(fd, level, discover, &dont).map_err(named("IP_MTU_DISCOVER"))?;
-        if endpoint.v6 {
-            const IPV6_AUTOFLOWLABEL: c_int = 70;
-            set::<c_int>(fd, libc::IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, &0).map_err(named("IPV6_AUTOFLOWLABEL"))?;
-        }
-        if let Some(index) = endpoint.ifindex {
-            let option = if endpoint.v6 { libc::IPV6_UNICAST_IF } else { libc::IP_UNICAST_IF };
-            set(fd, level, option, &index.to_be()).map_err(named("IP_UNICAST_IF"))?;
-        }
-        if set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER).is_err() {
-            set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &BUFFER).map_err(named("SO_SNDBUF"))?;
-        }
-        // The smallest there is: the filter below drops what arrives.
-        set::<c_int>(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, &0).map_err(named("SO_RCVBUF"))?;
-        let mut drop_all = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 }; // BPF_RET | BPF_K, 0
-        let program = libc::sock_fprog { len: 1, filter: &mut drop_all };
-        set(fd, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program).map_err(named("SO_ATTACH_FILTER"))
-    }
-
-    /// How many source ports there are.
-    pub fn len(&self) -> usize {
-        self.sockets.len()
-    }
-
-    /// Never: `open` fails without a socket.
-    pub fn is_empty(&self) -> bool {
-        self.sockets.is_empty()
-    }
-
-    /// The socket that a flow leaves from.
-    pub fn choose(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.sockets.len() as u64) >> 32) as usize
-    }
-
-    pub(super) fn fd(&self, index: usize) -> RawFd {
-        self.sockets.get(index).map_or(-1, AsRawFd::as_raw_fd)
-    }
-
-    /// True while trains may be sent.
-    pub fn segments(&self) -> bool {
-        self.segmentation.load(Relaxed)
-    }
-
-    /// Lets trains be sent, or not: by the switch, and by a lane that met an EIO.
-    pub fn set_segments(&self, on: bool) {
-        self.segmentation.store(on, Relaxed);
-    }
 }
 
 /// Tries whether the kernel knows UDP_SEGMENT and UDP_GRO.

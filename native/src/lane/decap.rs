@@ -17,14 +17,14 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Pieces of one TAP write: the virtio header, the first frame's headers, and the payloads of at most 64 segments.
 const PIECES: usize = 80;
 
-/// Takes one batch from a socket and hands it to the TAPs; true if there was something.
-pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveBatch, ports: &mut [Option<Port>]) -> bool {
+/// Takes one batch from a socket and hands it to the TAPs.
+pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveBatch, ports: &mut [Option<Port>]) {
     let count = match batch.receive(socket) {
-        Ok(0) => return false,
+        Ok(0) => return,
         Ok(count) => count,
         Err(error) => {
             context.report(Report::Fault { slot: None, call: "recvmmsg", errno: error.errno });
-            return false;
+            return;
         }
     };
     context.counters.udp_receives.add(1);
@@ -41,7 +41,6 @@ pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveB
         port.pending = false;
         deliver(context, arena, port);
     }
-    true
 }
 
 /// Splits a train into its datagrams.
@@ -110,10 +109,15 @@ struct Sender {
 
 impl Sender {
     fn find(context: &Context, key: PortKey, source: IpAddr, datagram: &[u8]) -> Result<Sender, DropReason> {
-        let vni = vxlan::parse(datagram)?;
-        let network = Arc::clone(context.snapshot.by_vni(key, vni).ok_or(DropReason::RxUnknownVni)?);
+        let (vni, bits) = vxlan::parse_lenient(datagram)?;
+        let network = match context.snapshot.by_vni(key, vni) {
+            Some(network) if bits & !network.options.accept_bits == 0 => Arc::clone(network),
+            None if bits == 0 => return Err(DropReason::RxUnknownVni),
+            _ => return Err(DropReason::RxReservedBits),
+        };
         let peer = network.peers.get(&source).cloned();
-        Ok(Sender { source, header: vxlan::header(vni), network, peer, mac: None, packets: 0, bytes: 0 })
+        let header = datagram.first_chunk().copied().unwrap_or_default();
+        Ok(Sender { source, header, network, peer, mac: None, packets: 0, bytes: 0 })
     }
 
     fn count(&self, now: u32) {
@@ -193,6 +197,7 @@ fn learn(context: &mut Context, network: &Network, mac: Mac, source: IpAddr) -> 
             }
         }
         Some(entry) if !entry.dynamic => return Err(DropReason::RxSourceMacConflict),
+        Some(entry) if entry.held.load(Relaxed) > context.now => return Err(DropReason::RxSourceMacMoves),
         _ => context.report(Report::Seen { slot: network.slot, mac, ip: source }),
     }
     Ok(())
@@ -206,6 +211,9 @@ fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
     port.coalescer.flush(arena, &mut |arena, virtio, pieces, segments| {
         lane.tap_writes.add(1);
         let length: usize = pieces.iter().map(|(start, end)| end - start).sum();
+        // What came as a superframe is one item of the coalescer, too, and counts as the segments that it is cut into.
+        let payload = length.saturating_sub(usize::from(virtio.hdr_len));
+        let segments = if virtio.is_gso() { payload.div_ceil(usize::from(virtio.gso_size).max(1)) } else { segments };
         let is_udp = virtio.gso_type & !virtio::GSO_ECN == virtio::GSO_UDP_L4;
         let unsupported = virtio.is_gso() && !if is_udp { device.offloads.uso } else { device.offloads.tso };
         let result = if unsupported { Err(libc::EINVAL) } else { write(&device.queue, virtio, pieces, arena) };

@@ -1,13 +1,16 @@
 //! Out: TAP -> proxy -> FDB -> VXLAN header -> UDP.
 
+use super::limit::{self, Answers};
 use super::{Context, Device, Report, tap_error};
 use crate::drops::DropReason;
+use crate::io::errqueue::PathError;
 use crate::io::send::{Buffer, Piece, SendBatch};
 use crate::offload::segment::{self, Segment};
-use crate::tables::{FdbTargets, Network};
+use crate::tables::{FdbTargets, Network, Snapshot, Target, TooBig};
 use crate::wire::ethernet::Ethernet;
+use crate::wire::outer::Outer;
 use crate::wire::virtio::{self, VirtioHeader};
-use crate::wire::{arp, ecn, ethernet, flow, ip, nd, vxlan};
+use crate::wire::{Mac, arp, ethernet, flow, ip, nd, vxlan};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -24,6 +27,9 @@ pub struct Out {
     headers: Vec<u8>,
     segments: Vec<Segment>,
     batch: SendBatch,
+    answers: Answers,
+    /// The last turn took one frame.
+    alone: bool,
 }
 
 impl Default for Out {
@@ -33,15 +39,20 @@ impl Default for Out {
             headers: Vec::with_capacity(64 * 1024),
             segments: Vec::with_capacity(64),
             batch: SendBatch::default(),
+            answers: Answers::default(),
+            alone: false,
         }
     }
 }
 
-/// Takes what the TAP has, at most one turn's worth; true if there was something.
-pub fn serve(context: &mut Context, device: &Device, out: &mut Out) -> bool {
+/// Takes what the TAP has, at most one turn's worth.
+pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
     let Some(network) = context.snapshot.network(device.slot).cloned() else { return discard(device, out) };
     let mut used = 0;
-    for _ in 0..FRAMES {
+    // A single frame last time means that one is likely alone now: it is sent at once, before the next look at the queue.
+    let frames = if std::mem::take(&mut out.alone) { 1 } else { FRAMES };
+    let mut taken = 0;
+    for _ in 0..frames {
         let Some(room) = out.arena.get_mut(used..used + ROOM) else { break };
         let length = match device.queue.read(room) {
             Ok(length) => length,
@@ -58,14 +69,16 @@ pub fn serve(context: &mut Context, device: &Device, out: &mut Out) -> bool {
             device.counters.drops.add(reason, 1);
         }
         used += length.next_multiple_of(8);
+        taken += 1;
     }
+    out.alone = taken == 1;
     send(context, device, out);
-    used > 0
 }
 
 /// The network is gone from the tables but this lane was not told yet.
-fn discard(device: &Device, out: &mut Out) -> bool {
-    (0..FRAMES).take_while(|_| out.arena.get_mut(..ROOM).is_some_and(|room| device.queue.read(room).is_ok())).count() > 0
+fn discard(device: &Device, out: &mut Out) {
+    let Some(room) = out.arena.get_mut(..ROOM) else { return };
+    for _ in (0..FRAMES).take_while(|_| device.queue.read(room).is_ok()) {}
 }
 
 /// Queues the datagrams of the `length` bytes (virtio header and frame) at `at`, or answers, or says why the frame died.
@@ -81,49 +94,114 @@ fn encapsulate(
     let virtio = VirtioHeader::from_bytes(bytes).ok_or(DropReason::TxRunt)?;
     let frame = bytes.get_mut(virtio::LEN..).unwrap_or_default();
     let ethernet = ethernet::parse(frame).ok_or(DropReason::TxRunt)?;
-    if network.proxy && !ethernet.tagged && answer(context, device, network, frame, &ethernet)? {
-        return Ok(());
+    if network.proxy && !ethernet.tagged {
+        match answer(context, device, network, frame, &ethernet) {
+            Ok(false) => {}
+            Ok(true) => return Ok(()),
+            Err(reason) if network.options.proxy_flood && is_unanswered(reason) => {}
+            Err(reason) => return Err(reason),
+        }
     }
     if is_own_tunnel(network, frame, &ethernet) {
         return Err(DropReason::TxRecursion);
     }
-    let Some(entry) = network.targets(ethernet.destination) else {
-        if !ethernet.destination.is_multicast() {
-            context.report(Report::MissMac { slot: device.slot, mac: ethernet.destination });
+    let destination = match network.options.rsc {
+        true => shortcut(context, device, network, frame, &ethernet).unwrap_or(ethernet.destination),
+        false => ethernet.destination,
+    };
+    let Some(entry) = network.targets(destination) else {
+        if network.options.l2miss && !destination.is_multicast() {
+            context.report(Report::MissMac { slot: device.slot, mac: destination });
         }
         return Err(DropReason::TxNoDestination);
     };
-    let socket = device.pool.choose(flow::hash(frame));
-    let ecn = ecn::encapsulate(frame, &ethernet);
+    let outer = network.options.outer.outer(frame, &ethernet);
+    let socket = device.pool.choose(flow::hash(frame), outer.df);
+    let facts = Facts { network, device, entry, socket, outer, ethernet };
     if virtio.is_gso() {
-        return queue_superframe(network, device, out, at + virtio::LEN, length - virtio::LEN, &virtio, entry, socket, ecn);
+        return queue_superframe(context, &facts, out, at + virtio::LEN, length - virtio::LEN, &virtio);
     }
     if virtio.needs_csum() {
         segment::complete_checksum(frame, &virtio)?;
     }
-    let length = frame.len() as u32;
-    let frame_at = (at + virtio::LEN) as u32;
-    let max_segment = max_datagram(network);
+    queue_frame(context, &facts, out, at + virtio::LEN, length - virtio::LEN);
+    Ok(())
+}
+
+/// What is known of one frame when it is queued.
+struct Facts<'a> {
+    network: &'a Network,
+    device: &'a Device,
+    entry: &'a FdbTargets,
+    socket: usize,
+    outer: Outer,
+    ethernet: Ethernet,
+}
+
+impl Facts<'_> {
+    /// The longest datagram to a target, if what is longer dies.
+    fn limit(&self, context: &Context, target: &Target) -> Option<u32> {
+        self.outer.df.then(|| limit::max_datagram(self.network, &target.peer, context.now))
+    }
+
+    fn drop(&self, reason: DropReason, frames: usize) {
+        self.device.counters.drops.add(reason, frames as u64);
+    }
+}
+
+/// Queues a plain frame of `length` bytes at `at`, once for each destination.
+fn queue_frame(context: &Context, facts: &Facts<'_>, out: &mut Out, at: usize, length: usize) {
+    let max_segment = max_datagram(facts.network);
+    let datagram = (length + vxlan::HEADER_LEN) as u32;
     // The first destination's VXLAN header goes over the tail of the virtio header, right in front of the frame.
-    let in_place = entry.targets.first().map(|target| target.header).unwrap_or_default();
-    let header_at = at + virtio::LEN - vxlan::HEADER_LEN;
-    if let Some(place) = out.arena.get_mut(header_at..header_at + vxlan::HEADER_LEN) {
+    let in_place = facts.entry.targets.first().map(|target| target.header).unwrap_or_default();
+    let header_at = at - vxlan::HEADER_LEN;
+    if let Some(place) = out.arena.get_mut(header_at..at) {
         place.copy_from_slice(&in_place);
     }
-    for target in &entry.targets {
+    let mut narrowest: Option<u32> = None;
+    for target in &facts.entry.targets {
         if target.address.ip().is_unspecified() {
-            device.counters.drops.add(DropReason::TxDestinationUnspecified, 1);
+            facts.drop(DropReason::TxDestinationUnspecified, 1);
+        } else if let Some(limit) = facts.limit(context, target).filter(|limit| datagram > *limit) {
+            facts.drop(DropReason::TxTooBig, 1);
+            narrowest = Some(narrowest.map_or(limit, |held| held.min(limit)));
         } else if target.header == in_place {
-            let whole = Piece { buffer: Buffer::Frames, at: header_at as u32, len: length + vxlan::HEADER_LEN as u32 };
-            out.batch.push(&device.pool, socket, target, ecn, &[whole], max_segment);
+            let whole = Piece { buffer: Buffer::Frames, at: header_at as u32, len: datagram };
+            out.batch.push(&facts.device.pool, facts.socket, target, facts.outer, &[whole], max_segment);
         } else {
             let header = Piece { buffer: Buffer::Headers, at: out.headers.len() as u32, len: vxlan::HEADER_LEN as u32 };
             out.headers.extend_from_slice(&target.header);
-            let frame = Piece { buffer: Buffer::Frames, at: frame_at, len: length };
-            out.batch.push(&device.pool, socket, target, ecn, &[header, frame], max_segment);
+            let frame = Piece { buffer: Buffer::Frames, at: at as u32, len: length as u32 };
+            out.batch.push(&facts.device.pool, facts.socket, target, facts.outer, &[header, frame], max_segment);
         }
     }
-    Ok(())
+    if let Some(limit) = narrowest {
+        let frame = out.arena.get(at..at + length).unwrap_or_default();
+        out.answers.tell(context, facts.device, frame, &facts.ethernet, limit);
+    }
+}
+
+/// Route short-circuit: a packet for a router's MAC goes to the neighbour that it is for at once, from the router's MAC, as if it had
+/// been there (TTL untouched, as in the kernel's `route_shortcircuit`). The MAC that the frame is for now.
+fn shortcut(context: &mut Context, device: &Device, network: &Network, frame: &mut [u8], ethernet: &Ethernet) -> Option<Mac> {
+    let router = ethernet.destination;
+    if ethernet.tagged || router.is_multicast() || !network.fdb.get(&router).is_some_and(|entry| entry.router) {
+        return None;
+    }
+    let packet = frame.get(ethernet.network_offset..)?;
+    let ip = ip::Ip::parse(ethernet.ethertype, packet)?;
+    let addresses = ip.addresses(packet);
+    let to = if addresses.len() == 8 { v4(addresses, 4) } else { v6(addresses, 16) };
+    let lladdr = known(context, device, network, to?).filter(|lladdr| *lladdr != router)?;
+    frame.get_mut(..6)?.copy_from_slice(&lladdr.0);
+    frame.get_mut(6..12)?.copy_from_slice(&router.0);
+    Some(lladdr)
+}
+
+/// True where the proxy simply had no answer; what is malformed dies in every mode.
+fn is_unanswered(reason: DropReason) -> bool {
+    matches!(reason, DropReason::TxArpUnanswered | DropReason::TxArpSwallowed | DropReason::TxNdUnanswered)
 }
 
 /// True for a packet that this endpoint sent: from its own underlay address to the VXLAN port of a known VTEP. Encapsulated again
@@ -155,26 +233,24 @@ fn v6(bytes: &[u8], at: usize) -> Option<IpAddr> {
 
 /// The longest datagram (UDP payload) that leaves in one piece: UDP_SEGMENT never fragments.
 fn max_datagram(network: &Network) -> u32 {
-    network.underlay_mtu.saturating_sub(if network.port.v6 { 48 } else { 28 })
+    network.underlay_mtu.saturating_sub(limit::headers(network))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the facts of one frame, computed once by the caller")]
+/// Queues the segments of a superframe of `length` bytes at `at`, once for each destination.
 fn queue_superframe(
-    network: &Network,
-    device: &Device,
+    context: &Context,
+    facts: &Facts<'_>,
     out: &mut Out,
     at: usize,
     length: usize,
     virtio: &VirtioHeader,
-    entry: &FdbTargets,
-    socket: usize,
-    ecn: u8,
 ) -> Result<(), DropReason> {
     let frame = out.arena.get(at..at + length).unwrap_or_default();
     let mut header = None;
-    for target in &entry.targets {
+    let mut narrowest: Option<u32> = None;
+    for target in &facts.entry.targets {
         if target.address.ip().is_unspecified() {
-            device.counters.drops.add(DropReason::TxDestinationUnspecified, 1);
+            facts.drop(DropReason::TxDestinationUnspecified, 1);
             continue;
         }
         if header != Some(target.header) {
@@ -182,11 +258,24 @@ fn queue_superframe(
             out.segments.clear();
             segment::segment(&target.header, frame, virtio, &mut out.headers, &mut out.segments)?;
         }
+        // The first segment is as long as any.
+        let longest = out.segments.first().map_or(0, Segment::len);
+        if let Some(limit) = facts.limit(context, target).filter(|limit| longest > *limit) {
+            facts.drop(DropReason::TxTooBig, out.segments.len());
+            narrowest = Some(narrowest.map_or(limit, |held| held.min(limit)));
+            continue;
+        }
         for part in &out.segments {
             let header = Piece { buffer: Buffer::Headers, at: part.header.0, len: part.header.1 - part.header.0 };
             let payload = Piece { buffer: Buffer::Frames, at: at as u32 + part.payload.0, len: part.payload.1 - part.payload.0 };
-            out.batch.push(&device.pool, socket, target, ecn, &[header, payload], max_datagram(network));
+            let datagram = [header, payload];
+            out.batch.push(&facts.device.pool, facts.socket, target, facts.outer, &datagram, max_datagram(facts.network));
         }
+    }
+    if let (Some(limit), Some(first)) = (narrowest, out.segments.first()) {
+        let header = out.headers.get(first.header.0 as usize + vxlan::HEADER_LEN..first.header.1 as usize).unwrap_or_default();
+        let payload = frame.get(first.payload.0 as usize..first.payload.1 as usize).unwrap_or_default();
+        out.answers.tell(context, facts.device, &[header, payload].concat(), &facts.ethernet, limit);
     }
     Ok(())
 }
@@ -217,22 +306,23 @@ fn answer(
                 nd::Nd::Other => return Ok(false),
             };
             let lladdr = known(context, device, network, solicitation.target.into()).ok_or(DropReason::TxNdUnanswered)?;
+            let router = network.fdb.get(&lladdr).is_some_and(|entry| entry.router);
             device.counters.nd_replies.add(1);
-            reply(context, device, &nd::advertisement(&solicitation, lladdr, false))
+            reply(context, device, &nd::advertisement(&solicitation, lladdr, router))
         }
         _ => Ok(false),
     }
 }
 
-fn known(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<crate::wire::Mac> {
-    let lladdr = network.neighbours.lookup(ip);
-    if lladdr.is_none() {
+fn known(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<Mac> {
+    let lladdr = network.neighbour(ip);
+    if lladdr.is_none() && network.options.l3miss {
         context.report(Report::MissIp { slot: device.slot, ip });
     }
     lladdr
 }
 
-fn reply(context: &Context, device: &Device, frame: &[u8]) -> Result<bool, DropReason> {
+pub(super) fn reply(context: &Context, device: &Device, frame: &[u8]) -> Result<bool, DropReason> {
     context.counters.tap_writes.add(1);
     let header = VirtioHeader::default().to_bytes();
     match device.queue.write(&[IoSlice::new(&header), IoSlice::new(frame)]) {
@@ -241,12 +331,25 @@ fn reply(context: &Context, device: &Device, frame: &[u8]) -> Result<bool, DropR
     }
 }
 
+/// An ICMP error about something that was sent may lower a path MTU.
+pub fn path_error(snapshot: &Snapshot, error: &PathError, now: u32) {
+    let proven = error.local || error.header.is_some();
+    if let Some(mtu) = error.mtu.filter(|_| proven) {
+        snapshot.too_big(&TooBig { to: error.to, header: error.header, mtu }, now);
+    }
+}
+
 fn send(context: &mut Context, device: &Device, out: &mut Out) {
     if !out.batch.is_empty() {
         let counters = std::sync::Arc::clone(&context.counters);
-        let (sent, fault) = out.batch.flush(&device.pool, &out.arena, &out.headers, &counters, |reason, datagrams| {
-            device.counters.drops.add(reason, datagrams);
-        });
+        let (sent, fault) = out.batch.flush(
+            &device.pool,
+            &out.arena,
+            &out.headers,
+            &counters,
+            &mut |error| path_error(&context.snapshot, &error, context.now),
+            |reason, datagrams| device.counters.drops.add(reason, datagrams),
+        );
         device.counters.tx_packets.add(sent.packets);
         device.counters.tx_bytes.add(sent.bytes);
         counters.tx_packets.add(sent.packets);

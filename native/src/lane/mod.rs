@@ -7,13 +7,17 @@
 
 mod decap;
 mod encap;
+mod limit;
+
+pub use encap::path_error;
 
 use crate::counters::{LaneCounters, NetworkCounters};
 use crate::drops::DropReason;
 use crate::io::error::SysError;
 use crate::io::event::{Epoll, Waker};
+use crate::io::pool::SendPool;
 use crate::io::tap::{TapOffloads, TapQueue};
-use crate::io::udp::{ReceiveBatch, ReceiveSocket, SendPool};
+use crate::io::udp::{ReceiveBatch, ReceiveSocket};
 use crate::offload::coalesce::Coalescer;
 use crate::tables::Snapshot;
 use crate::wire::Mac;
@@ -230,16 +234,10 @@ struct Lane {
 impl Lane {
     fn run(mut self) {
         let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
-        let mut worked = false;
         loop {
             ready.clear();
-            // After a turn with work, look without sleeping: more may have come meanwhile.
-            ready.extend(self.epoll.wait(if worked { 0 } else { -1 }));
-            if ready.is_empty() && worked {
-                self.context.counters.sleeps.add(1);
-                worked = false;
-                continue;
-            }
+            ready.extend(self.epoll.wait(-1));
+            self.context.counters.turns.add(1);
             let begin = Instant::now();
             self.context.now = u32::try_from(begin.duration_since(self.context.shared.started).as_secs()).unwrap_or(u32::MAX);
             if ready.iter().any(|(number, _)| *number == WAKER) && !self.obey() {
@@ -248,9 +246,8 @@ impl Lane {
             if !Arc::ptr_eq(&self.context.snapshot, &*self.context.shared.snapshot.load()) {
                 self.context.snapshot = self.context.shared.snapshot.load_full();
             }
-            worked = false;
             for (number, broken) in &ready {
-                worked |= self.serve(*number, *broken);
+                self.serve(*number, *broken);
             }
             if std::mem::take(&mut self.context.reported) {
                 self.context.shared.waker.wake();
@@ -261,27 +258,27 @@ impl Lane {
         }
     }
 
-    /// Takes from one descriptor; true if there was something.
-    fn serve(&mut self, number: u64, broken: bool) -> bool {
+    /// Takes from one descriptor.
+    fn serve(&mut self, number: u64, broken: bool) {
         if number == WAKER {
-            return false;
+            return;
         }
         let index = (number & (SOCKETS - 1)) as usize;
-        if number & SOCKETS == 0 {
-            let Some(port) = self.devices.get_mut(index).and_then(Option::as_mut) else { return false };
-            if broken {
-                // EPOLLERR without input: the device is down or gone. The control thread sees it by netlink; until it is back
-                // or taken away, do not spin on it.
-                self.epoll.remove(port.device.queue.fd());
-                self.context.report(Report::Fault { slot: Some(index), call: "poll", errno: libc::EBADFD });
-                return false;
+        if number & SOCKETS != 0 {
+            if let Some(Some(socket)) = self.sockets.get(index) {
+                decap::serve(&mut self.context, socket, &mut self.receive, &mut self.devices);
             }
-            return encap::serve(&mut self.context, &port.device, &mut self.out);
+            return;
         }
-        match self.sockets.get(index) {
-            Some(Some(socket)) => decap::serve(&mut self.context, socket, &mut self.receive, &mut self.devices),
-            _ => false,
+        let Some(port) = self.devices.get_mut(index).and_then(Option::as_mut) else { return };
+        if broken {
+            // EPOLLERR without input: the device is down or gone. The control thread sees it by netlink; until it is back
+            // or taken away, do not spin on it.
+            self.epoll.remove(port.device.queue.fd());
+            self.context.report(Report::Fault { slot: Some(index), call: "poll", errno: libc::EBADFD });
+            return;
         }
+        encap::serve(&mut self.context, &port.device, &mut self.out);
     }
 
     /// Carries out commands; false when the lane is to end.

@@ -24,6 +24,14 @@ pub struct Segment {
     pub payload: (u32, u32),
 }
 
+impl Segment {
+    /// Bytes of the datagram.
+    #[expect(clippy::len_without_is_empty, reason = "a datagram has headers")]
+    pub const fn len(&self) -> u32 {
+        self.header.1 - self.header.0 + self.payload.1 - self.payload.0
+    }
+}
+
 /// Cuts a superframe into segments, appended to `headers` and `segments`; on an error nothing is appended.
 ///
 /// Each header block is `prefix` (the VXLAN header) and the inner headers with lengths, IPv4 identification (counting up,

@@ -5,10 +5,14 @@
 
 mod neighbours;
 mod network;
+mod options;
+mod path;
 mod peer;
 mod sharded;
 
 pub use neighbours::Neighbours;
 pub use network::{FdbTargets, Network, PortKey, Snapshot, Target};
+pub use options::Options;
+pub use path::TooBig;
 pub use peer::Peer;
 pub use sharded::Sharded;

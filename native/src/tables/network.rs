@@ -1,6 +1,6 @@
 //! One network as the lanes see it, and the snapshot of all of them.
 
-use super::{Neighbours, Peer, Sharded};
+use super::{Neighbours, Options, Peer, Sharded};
 use crate::wire::{Mac, vxlan};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,8 +23,12 @@ pub struct FdbTargets {
     pub targets: Box<[Target]>,
     /// Learned or added as dynamic: moves when its MAC shows up elsewhere, and ages. The others do neither.
     pub dynamic: bool,
+    /// The MAC is a router's.
+    pub router: bool,
     /// Seconds on the dataplane's clock at which a received frame last refreshed it.
     pub used: AtomicU32,
+    /// Seconds on that clock until which it may not move: it did too often.
+    pub held: AtomicU32,
 }
 
 impl FdbTargets {
@@ -66,15 +70,26 @@ pub struct Network {
     pub learning: bool,
     /// Take frames from known VTEPs only.
     pub peersonly: bool,
+    /// What else was asked for.
+    pub options: Options,
     /// MAC -> where to.
     pub fdb: Sharded<Mac, Arc<FdbTargets>>,
     /// Address or subnet -> MAC.
     pub neighbours: Neighbours,
+    /// What somebody set on the TAP with `ip neigh`; asked only where `neighbours` has no answer.
+    pub kernel_neighbours: Sharded<IpAddr, Mac>,
+    /// UDP port and VXLAN header of everything that the FDB says to send: what an ICMP error may quote.
+    pub sends_as: Sharded<(u16, [u8; vxlan::HEADER_LEN]), ()>,
     /// Known VTEPs.
     pub peers: Sharded<IpAddr, Arc<Peer>>,
 }
 
 impl Network {
+    /// The MAC that answers for an address.
+    pub fn neighbour(&self, address: IpAddr) -> Option<Mac> {
+        self.neighbours.lookup(address).or_else(|| self.kernel_neighbours.get(&address).copied())
+    }
+
     /// Where a frame for `destination` goes: exact match (multicast and broadcast entries included), then the flood list.
     pub fn targets(&self, destination: Mac) -> Option<&Arc<FdbTargets>> {
         self.fdb.get(&destination).or_else(|| self.fdb.get(&Mac::ZERO))

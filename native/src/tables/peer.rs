@@ -13,13 +13,29 @@ pub struct Peer {
     tx_bytes: AtomicU64,
     /// Seconds on the dataplane's clock plus one; 0 = never.
     heard: AtomicU32,
+    /// Largest IP packet that the way to it carries; 0 = not known to be less than the interface's.
+    path_mtu: AtomicU32,
+    /// Seconds on the dataplane's clock until which that is believed.
+    path_mtu_until: AtomicU32,
 }
+
+/// How long a lowered path MTU is believed, as the kernel's `mtu_expires`.
+const PATH_MTU_SECONDS: u32 = 600;
 
 impl Peer {
     /// A peer of which nothing has been heard.
     pub fn new(ip: IpAddr) -> Self {
         let zero = || AtomicU64::new(0);
-        Peer { ip, rx_packets: zero(), rx_bytes: zero(), tx_packets: zero(), tx_bytes: zero(), heard: AtomicU32::new(0) }
+        Peer {
+            ip,
+            rx_packets: zero(),
+            rx_bytes: zero(),
+            tx_packets: zero(),
+            tx_bytes: zero(),
+            heard: AtomicU32::new(0),
+            path_mtu: AtomicU32::new(0),
+            path_mtu_until: AtomicU32::new(0),
+        }
     }
 
     /// Counts frames delivered from it; `now` in seconds.
@@ -33,6 +49,22 @@ impl Peer {
     pub fn sent(&self, packets: u64, bytes: u64) {
         self.tx_packets.fetch_add(packets, Relaxed);
         self.tx_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// The way to it carries no more than this. A larger value than the one held changes nothing.
+    pub fn lower_path_mtu(&self, mtu: u32, now: u32) {
+        if self.path_mtu(now).is_none_or(|held| mtu <= held) {
+            self.path_mtu.store(mtu, Relaxed);
+            self.path_mtu_until.store(now.saturating_add(PATH_MTU_SECONDS), Relaxed);
+        }
+    }
+
+    /// The largest IP packet that the way to it carries, where that is known to be less than the interface's.
+    pub fn path_mtu(&self, now: u32) -> Option<u32> {
+        match self.path_mtu.load(Relaxed) {
+            0 => None,
+            mtu => (now < self.path_mtu_until.load(Relaxed)).then_some(mtu),
+        }
     }
 
     /// (packets, bytes) delivered from it.

@@ -8,6 +8,15 @@ pub const HEADER_LEN: usize = 8;
 /// The I flag: the VNI is valid.
 const FLAG_VNI: u8 = 0x08;
 
+/// The header as one number: the I flag, the VNI, and what group-based policy uses (draft-smith-vxlan-group-policy: G flag, "don't
+/// learn", "policy applied", group).
+const I_FLAG: u64 = (FLAG_VNI as u64) << 56;
+const VNI: u64 = 0xffff_ff00;
+/// See above.
+pub const GBP: u64 = 0x80ff_ffff << 32;
+/// What no mask of reserved bits may contain.
+pub const USED: u64 = I_FLAG | VNI;
+
 /// The header of a frame on the network `vni` (24 bits; higher ones are cut).
 pub const fn header(vni: u32) -> [u8; HEADER_LEN] {
     let [_, a, b, c] = vni.to_be_bytes();
@@ -19,16 +28,21 @@ pub const fn header(vni: u32) -> [u8; HEADER_LEN] {
 /// RFC 7348 says to ignore reserved bits; the Linux device drops what has one set (they mean GBP or GPE, which change what
 /// follows), and so do we. A clear I flag is told apart because it is not VXLAN at all.
 pub fn parse(datagram: &[u8]) -> Result<u32, DropReason> {
-    let &[flags, r1, r2, r3, a, b, c, r4, ..] = datagram else {
-        return Err(DropReason::RxShort);
-    };
-    if flags & FLAG_VNI == 0 {
+    match parse_lenient(datagram)? {
+        (vni, 0) => Ok(vni),
+        _ => Err(DropReason::RxReservedBits),
+    }
+}
+
+/// The VNI of a datagram, and which bits are set that are neither the I flag nor the VNI's (first byte uppermost): whether those are
+/// taken is the network's to say.
+pub fn parse_lenient(datagram: &[u8]) -> Result<(u32, u64), DropReason> {
+    let header = datagram.first_chunk::<HEADER_LEN>().ok_or(DropReason::RxShort)?;
+    let bits = u64::from_be_bytes(*header);
+    if bits & I_FLAG == 0 {
         return Err(DropReason::RxNoVni);
     }
-    if flags != FLAG_VNI || (r1 | r2 | r3 | r4) != 0 {
-        return Err(DropReason::RxReservedBits);
-    }
-    Ok(u32::from_be_bytes([0, a, b, c]))
+    Ok(((bits & VNI) as u32 >> 8, bits & !(I_FLAG | VNI)))
 }
 
 #[cfg(test)]
@@ -57,6 +71,13 @@ mod tests {
             let bytes = (u64::from_be_bytes(header(42)) ^ (1 << bit)).to_be_bytes();
             assert_eq!(parse(&bytes), Err(DropReason::RxReservedBits), "bit {bit}: {bytes:02x?}");
         }
+    }
+
+    #[test]
+    fn bits_beyond_the_flag_and_the_vni_are_told() {
+        assert_eq!(parse_lenient(&header(0xab_cdef)), Ok((0xab_cdef, 0)));
+        assert_eq!(parse_lenient(&[0x88, 0x40, 0x12, 0x34, 0, 0, 42, 1]), Ok((42, 0x8040_1234_0000_0001)));
+        assert_eq!(0x8040_1234_0000_0000 & !GBP, 0);
     }
 
     proptest! {

@@ -1,16 +1,18 @@
 //! The calls that send, and their control messages.
 
+use crate::io::errqueue::{self, PathError};
 use crate::io::event::{PollFd, poll};
+use crate::wire::outer::Outer;
 use std::mem::size_of;
 
-/// Room for the control messages of one message: UDP_SEGMENT (u16) and the traffic class (int).
+/// Room for the control messages of one message: UDP_SEGMENT (u16), the traffic class and the hop limit (ints).
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-pub struct Control([u8; 48]); // CMSG_SPACE(2) + CMSG_SPACE(4)
+pub struct Control([u8; 72]); // CMSG_SPACE(2) + 2 * CMSG_SPACE(4)
 
 impl Control {
     /// Without a message.
-    pub const EMPTY: Control = Control([0; 48]);
+    pub const EMPTY: Control = Control([0; 72]);
 }
 
 /// What is asked of the kernel; tests put a script in its place.
@@ -23,6 +25,9 @@ pub trait Kernel {
 
     /// Waits a little for room in a socket's buffer.
     fn wait_for_room(&self, fd: i32);
+
+    /// Empties a socket's error queue; how many errors came from the network.
+    fn drain(&self, fd: i32, seen: &mut dyn FnMut(PathError)) -> usize;
 }
 
 /// The real one.
@@ -42,10 +47,14 @@ impl Kernel for Linux {
     fn wait_for_room(&self, fd: i32) {
         let _ = poll(&mut [PollFd { fd, events: libc::POLLOUT, revents: 0 }], 2);
     }
+
+    fn drain(&self, fd: i32, seen: &mut dyn FnMut(PathError)) -> usize {
+        errqueue::drain(fd, seen)
+    }
 }
 
-/// Appends UDP_SEGMENT and the traffic class where they are needed, and sets the length to exactly what was written.
-pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, ecn: u8, v6: bool) {
+/// Appends UDP_SEGMENT, traffic class and hop limit where they are needed, and sets the length to exactly what was written.
+pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, outer: Outer, v6: bool) {
     let mut used = 0;
     let mut append = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
         // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
@@ -62,9 +71,13 @@ pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: 
     if let Some(segment) = segment {
         append(libc::SOL_UDP, libc::UDP_SEGMENT, &(segment as u16).to_ne_bytes());
     }
-    if ecn != 0 {
+    if outer.tos != 0 {
         let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
-        append(level, kind, &libc::c_int::from(ecn).to_ne_bytes());
+        append(level, kind, &libc::c_int::from(outer.tos).to_ne_bytes());
+    }
+    if outer.ttl != 0 {
+        let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) } else { (libc::IPPROTO_IP, libc::IP_TTL) };
+        append(level, kind, &libc::c_int::from(outer.ttl).to_ne_bytes());
     }
     if used > 0 {
         header.msg_control = control.0.as_mut_ptr().cast();

@@ -1,7 +1,9 @@
 //! What a kernel that refuses, takes a part, or has no room does to a batch.
 
 use super::*;
+use crate::io::pool::PoolSpec;
 use crate::io::udp::Endpoint;
+use crate::wire::outer::Df;
 use crate::wire::vxlan;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,6 +23,8 @@ struct Script {
     answers: RefCell<VecDeque<Result<usize, i32>>>,
     sent: RefCell<Vec<Seen>>,
     waits: RefCell<usize>,
+    /// How many errors each look into the queue finds.
+    queued: RefCell<VecDeque<usize>>,
 }
 
 impl Script {
@@ -72,6 +76,13 @@ impl Kernel for Script {
     fn wait_for_room(&self, _: i32) {
         *self.waits.borrow_mut() += 1;
     }
+
+    fn drain(&self, _: i32, seen: &mut dyn FnMut(PathError)) -> usize {
+        let count = self.queued.borrow_mut().pop_front().unwrap_or(0);
+        let to = SocketAddr::from(([127, 0, 0, 9], 4789));
+        (0..count).for_each(|_| seen(PathError { to, header: None, mtu: Some(1400), local: false }));
+        count
+    }
 }
 
 struct Rig {
@@ -89,9 +100,13 @@ struct Flushed {
 
 impl Rig {
     fn new() -> Self {
+        Self::with_df(Df::Unset)
+    }
+
+    fn with_df(df: Df) -> Self {
         let endpoint = Endpoint { v6: false, local: Some([127, 0, 0, 1].into()), ifindex: None };
         Rig {
-            pool: SendPool::open(&endpoint, true).unwrap(),
+            pool: SendPool::open(&PoolSpec { df, ..PoolSpec::new(endpoint) }, true).unwrap(),
             batch: SendBatch::default(),
             frames: Vec::new(),
             counters: LaneCounters::default(),
@@ -104,14 +119,17 @@ impl Rig {
         let target = Target { address: SocketAddr::new(ip, 4789), header: vxlan::header(1), peer: Arc::new(Peer::new(ip)) };
         let at = self.frames.len() as u32;
         self.frames.resize((at + len) as usize, fill);
-        self.batch.push(&self.pool, 3, &target, 0, &[Piece { buffer: Buffer::Frames, at, len }], 1472);
+        self.batch.push(&self.pool, 3, &target, Outer::default(), &[Piece { buffer: Buffer::Frames, at, len }], 1472);
     }
 
     fn flush(&mut self, kernel: &Script) -> Flushed {
         let mut drops = Vec::new();
-        let (sent, fault) = self
-            .batch
-            .flush_to(kernel, &self.pool, [&self.frames, &[]], &self.counters, |reason, count| drops.push((reason, count)));
+        let (sent, fault) = self.batch.flush_to(
+            Way { kernel, pool: &self.pool, errors: &mut |_| {} },
+            [&self.frames, &[]],
+            &self.counters,
+            |reason, count| drops.push((reason, count)),
+        );
         Flushed { sent: sent.packets, drops, fault }
     }
 }
@@ -203,12 +221,41 @@ fn a_train_too_big_for_the_path_is_sent_singly_so_that_it_can_be_fragmented() {
 }
 
 #[test]
+fn an_icmp_error_about_one_peer_does_not_fail_a_send_to_another() {
+    let mut rig = Rig::with_df(Df::Set);
+    let kernel = Script::new(&[Ok(1), Err(libc::ECONNREFUSED), Err(libc::EMSGSIZE), Ok(1)]);
+    kernel.queued.borrow_mut().extend([1, 3]);
+    (1..=4).for_each(|to| rig.push(to, 100, to));
+    let flushed = rig.flush(&kernel);
+    assert_eq!((flushed.sent, flushed.drops), (4, vec![]));
+    assert_eq!(kernel.receivers(), [1, 2, 3, 4]);
+    // An error of its own has nothing in the queue behind it.
+    let kernel = Script::new(&[Err(libc::EMSGSIZE)]);
+    (1..=2).for_each(|to| rig.push(to, 100, to));
+    assert_eq!(rig.flush(&kernel).drops, [(DropReason::TxTooBig, 1)]);
+    // Nor does a flood of errors hold the lane.
+    let kernel = Script::new(&[Err(libc::ECONNREFUSED); 20]);
+    kernel.queued.borrow_mut().extend([1; 20]);
+    rig.push(1, 100, 1);
+    assert_eq!(rig.flush(&kernel).drops, [(DropReason::TxSocketError, 1)]);
+    assert_eq!(kernel.answers.borrow().len(), 20 - 9);
+}
+
+#[test]
 fn control_messages_are_exactly_as_long_as_what_they_hold() {
-    for (segment, ecn, expected) in [(None, 0, 0), (Some(1400), 0, 24), (None, 2, 24), (Some(1400), 2, 48)] {
+    let all = [
+        (None, 0, 0, 0),
+        (Some(1400), 0, 0, 24),
+        (None, 2, 0, 24),
+        (None, 0, 9, 24),
+        (Some(1400), 2, 0, 48),
+        (Some(1400), 2, 9, 72),
+    ];
+    for (segment, tos, ttl, expected) in all {
         let mut control = Control::EMPTY;
         // SAFETY: msghdr is plain data for which zero is valid.
         let mut header: libc::msghdr = unsafe { zeroed() };
-        write_control(&mut header, &mut control, segment, ecn, false);
+        write_control(&mut header, &mut control, segment, Outer { tos, ttl, df: false }, false);
         assert_eq!(header.msg_controllen, expected);
         assert_eq!(header.msg_control.is_null(), expected == 0);
     }
@@ -223,9 +270,17 @@ fn the_real_kernel_takes_a_mixed_batch() {
     let target = Target { address: receiver.local_addr().unwrap(), header: vxlan::header(1), peer: Arc::clone(&peer) };
     rig.frames = (0..5u8).flat_map(|fill| vec![fill; 200]).collect();
     for (at, len) in [(0, 200), (200, 200), (400, 150), (600, 200), (800, 30)] {
-        rig.batch.push(&rig.pool, 3, &target, 2, &[Piece { buffer: Buffer::Frames, at, len }], 1472);
+        rig.batch.push(
+            &rig.pool,
+            3,
+            &target,
+            Outer { tos: 2, ..Outer::default() },
+            &[Piece { buffer: Buffer::Frames, at, len }],
+            1472,
+        );
     }
-    let (sent, fault) = rig.batch.flush(&rig.pool, &rig.frames, &[], &rig.counters, |reason, _| panic!("{reason:?}"));
+    let (sent, fault) =
+        rig.batch.flush(&rig.pool, &rig.frames, &[], &rig.counters, &mut |_| {}, |reason, _| panic!("{reason:?}"));
     assert_eq!((sent.packets, fault, rig.counters.udp_messages_sent.get()), (5, None, 2));
     assert_eq!(peer.tx(), (5, 200 + 200 + 150 + 200 + 30 - 5 * 22));
     let mut buffer = [0; 2000];

@@ -1,0 +1,39 @@
+//! Neighbours that somebody set on a TAP with `ip neigh`: the proxy answers from them too, as the kernel's vxlan device does.
+
+use super::engine::Engine;
+use super::network::Held;
+use std::collections::HashMap;
+
+/// Brings the copy in line with the caches of the TAP as they are now; true if that is news.
+fn read_all(held: &mut Held) -> bool {
+    let Ok(entries) = held.netlink.neighbours(held.ifindex) else { return false };
+    let connected = entries.iter().filter(|entry| entry.is_connected());
+    let cache: HashMap<_, _> = connected.filter_map(|entry| Some((entry.address, entry.lladdr?))).collect();
+    held.master.replace_kernel_neighbours(&cache)
+}
+
+impl Engine {
+    /// Reads what was there before the network was made.
+    pub(super) fn read_host_neighbours(&mut self, name: &str) {
+        if self.networks.get_mut(name).is_some_and(read_all) {
+            self.publish(name);
+        }
+    }
+
+    /// Looks at what happened to the neighbour caches of the TAPs.
+    pub fn take_neighbour_events(&mut self) {
+        let names: Vec<String> = self.networks.keys().cloned().collect();
+        for name in names {
+            let Some(held) = self.networks.get_mut(&name) else { continue };
+            let Ok(seen) = held.neigh_monitor.read_events() else { continue };
+            let mut news = false;
+            for event in seen.events.iter().filter(|event| event.index == held.ifindex) {
+                news |= held.master.set_kernel_neighbour(event.address, event.lladdr);
+            }
+            news |= seen.overrun && read_all(held);
+            if news {
+                self.publish(&name);
+            }
+        }
+    }
+}
