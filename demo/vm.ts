@@ -39,18 +39,20 @@ export async function vmDemo(bed: Bed): Promise<DemoHost[]> {
     typed('etcd', 'etcdctl', 'put', `${PREFIX}/config`, started.config);
     return started;
   });
+  await step('The second host has a lease, as flanneld would have put it', async () => {
+    await cluster.putLease(b, b.ipv4, KERNEL_MAC);
+    typed('etcd', 'etcdctl', 'get', '--prefix', `${PREFIX}/subnets/`);
+    output(await cluster.etcdctl('get', '--prefix', `${PREFIX}/subnets/`));
+  });
   const guest = await step('vtepd runs in the virtual machine', async () => {
     typed('vm', 'vtepd', 'run', '--etcd-endpoints', ENDPOINT, '--iface', 'eth0', '&');
     const joined = await VmHost.join(vm, cluster);
     await inGuest(vm, 'cat /run/flannel/subnet.env');
     return joined;
   });
-  const second = await step("The second host has the kernel's vxlan device and a lease", async () => {
+  const second = await step("The second host has the kernel's vxlan device", async () => {
     const host = await kernelHost(b, guest.peer);
     await setContainerMtu([b], 1450);
-    await cluster.putLease(b, b.ipv4, KERNEL_MAC);
-    typed('etcd', 'etcdctl', 'get', '--prefix', `${PREFIX}/subnets/`);
-    output(await cluster.etcdctl('get', '--prefix', `${PREFIX}/subnets/`));
     await guest.knows(b);
     return host;
   });

@@ -52,10 +52,12 @@ machine() {
 leftovers() {
   ip netns list | awk -v mark="$VTEPD_BED" 'index($1, mark) == 1 { print "namespace " $1 }'
   find "$TMPDIR" -mindepth 1 -maxdepth 1 -name 'vtepd-*' -printf 'directory %p\n'
-  local process
+  local process command
   for process in /proc/[0-9]*; do
-    if [ "${process#/proc/}" != $$ ] && tr '\0' ' ' <"$process/cmdline" 2>/dev/null | grep -q "$TMPDIR/"; then
-      printf 'process %s: %s\n' "${process#/proc/}" "$(tr '\0' ' ' <"$process/cmdline" 2>/dev/null)"
+    # A process may end between the listing and the look.
+    command=$({ tr '\0' ' ' <"$process/cmdline"; } 2>/dev/null || true)
+    if [ "${process#/proc/}" != $$ ] && [[ $command == *"$TMPDIR/"* ]]; then
+      printf 'process %s: %s\n' "${process#/proc/}" "$command"
     fi
   done
   grep -o "${TMPDIR}[^ ]*" /proc/self/mountinfo | sed 's/^/mount /' || true

@@ -7,7 +7,7 @@ cd "$TOP"
 
 # Oldest Rust that builds the dataplane (`rust-version` in native/Cargo.toml) and oldest Node that runs the rest
 # (`engines` in package.json).
-RUST_MIN=1.88
+RUST_MIN=1.89
 # shellcheck disable=SC2034 # used by those that source this
 NODE_MIN=20.19
 
@@ -18,7 +18,7 @@ fail() {
 }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# at_least 1.96.0 1.88: true when the first version is the second or newer.
+# at_least 1.96.0 1.89: true when the first version is the second or newer.
 at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
 
 # rust_version DIR: version of the cargo and rustc in DIR (the older of both); nothing when one of them is missing or broken.

@@ -2,32 +2,19 @@
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { EntryVerb, FdbDump } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
-import { type Context, print, resolveNetwork, withDataplane } from './context.ts';
-import { EXIT_OK } from './errors.ts';
+import type { Context } from './context.ts';
 import { parseFdbChange, parseFdbShow } from './fdb-words.ts';
 import { duration } from './output.ts';
+import { changeTable, showTable } from './tables.ts';
 
 /** The command of one verb. */
 export function fdbChange(verb: EntryVerb) {
-  return async (context: Context, input: ParsedArguments): Promise<number> => {
-    const request = parseFdbChange(verb, input.words);
-    await withDataplane(context, async (client) => {
-      const network = await resolveNetwork(client, request.network);
-      await client.request('fdb.change', { ...request, network });
-    });
-    print(context, {}, () => '');
-    return EXIT_OK;
-  };
+  return (context: Context, input: ParsedArguments): Promise<number> =>
+    changeTable(context, parseFdbChange(verb, input.words), (client, request) => client.request('fdb.change', request));
 }
 
-export async function fdbShow(context: Context, input: ParsedArguments): Promise<number> {
-  const { network } = parseFdbShow(input.words);
-  const rows = await withDataplane(context, async (client) => {
-    const names = network === undefined ? (await client.hello()).networks : [network];
-    return (await Promise.all(names.map((name) => dump(client, name)))).flat();
-  });
-  print(context, rows, () => rows.map((row) => describe(row, network === undefined)).join(''));
-  return EXIT_OK;
+export function fdbShow(context: Context, input: ParsedArguments): Promise<number> {
+  return showTable(context, parseFdbShow(input.words).network, dump, describe);
 }
 
 async function dump(client: DataplaneClient, name: string) {

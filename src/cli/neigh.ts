@@ -2,31 +2,20 @@
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { EntryVerb, NeighbourDump } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
-import { type Context, print, resolveNetwork, withDataplane } from './context.ts';
-import { EXIT_OK } from './errors.ts';
+import type { Context } from './context.ts';
 import { parseNeighChange, parseNeighShow } from './neigh-words.ts';
+import { changeTable, showTable } from './tables.ts';
 
 /** The command of one verb. */
 export function neighChange(verb: Exclude<EntryVerb, 'append'>) {
-  return async (context: Context, input: ParsedArguments): Promise<number> => {
-    const request = parseNeighChange(verb, input.words);
-    await withDataplane(context, async (client) => {
-      const network = await resolveNetwork(client, request.network);
-      await client.request('neigh.change', { ...request, network });
-    });
-    print(context, {}, () => '');
-    return EXIT_OK;
-  };
+  return (context: Context, input: ParsedArguments): Promise<number> =>
+    changeTable(context, parseNeighChange(verb, input.words), (client, request) =>
+      client.request('neigh.change', request),
+    );
 }
 
-export async function neighShow(context: Context, input: ParsedArguments): Promise<number> {
-  const { network } = parseNeighShow(input.words);
-  const rows = await withDataplane(context, async (client) => {
-    const names = network === undefined ? (await client.hello()).networks : [network];
-    return (await Promise.all(names.map((name) => dump(client, name)))).flat();
-  });
-  print(context, rows, () => rows.map((row) => describe(row, network === undefined)).join(''));
-  return EXIT_OK;
+export function neighShow(context: Context, input: ParsedArguments): Promise<number> {
+  return showTable(context, parseNeighShow(input.words).network, dump, describe);
 }
 
 async function dump(client: DataplaneClient, name: string) {
