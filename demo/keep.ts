@@ -39,9 +39,12 @@ export function runKeeper(argv: readonly string[]): Promise<number> {
 }
 
 /** Says how to enter and how to remove everything, lets the terminal go, and waits for SIGTERM (see Teardown). */
-export async function keep(bed: Bed, hosts: readonly DemoHost[]): Promise<void> {
+export async function keep(bed: Bed, hosts: readonly DemoHost[], entrances?: readonly string[]): Promise<void> {
   await step('Everything stays up', async () => {
-    for (const host of bed.hosts) say(`  container-${host.label}   ip netns exec ${host.container.name} bash`);
+    const containers = bed.hosts.map(
+      ({ label, container }) => `  container-${label}   ip netns exec ${container.name} bash`,
+    );
+    for (const line of entrances ?? containers) say(line);
     for (const { name, host, vtepd } of hosts) {
       say(`  ${name}        ip netns exec ${host.ns.name} bash`);
       if (vtepd !== undefined) {
@@ -50,7 +53,10 @@ export async function keep(bed: Bed, hosts: readonly DemoHost[]): Promise<void> 
         );
       }
     }
-    say(`  try           ip netns exec ${bed.hosts[0]?.container.name ?? ''} ping ${bed.hosts.at(-1)?.address ?? ''}`);
+    if (entrances === undefined)
+      say(
+        `  try           ip netns exec ${bed.hosts[0]?.container.name ?? ''} ping ${bed.hosts.at(-1)?.address ?? ''}`,
+      );
     say(`  remove it all kill ${process.pid}`);
   });
   // From here on nobody reads what we or our children write.

@@ -1,5 +1,6 @@
 /** `npm run demo`: two hosts joined before your eyes; every step is checked, and everything is removed at the end. */
 import { Bed, setContainerMtu } from '../test/system/lib/bed.ts';
+import { createDockerBed, dockerDemo } from './docker.ts';
 import type { DemoHost } from './hosts.ts';
 import { byEtcd, byFile, byHand } from './join.ts';
 import { isKeeper, keep, runKeeper } from './keep.ts';
@@ -9,16 +10,20 @@ import { showInside, showPacket, showTraffic } from './show.ts';
 import { createVmBed, vmDemo } from './vm.ts';
 
 const WAYS = { file: byFile, etcd: byEtcd, hand: byHand };
-const HOW = { file: 'a file', etcd: 'etcd', hand: 'hand', vm: 'etcd' };
+const HOW = { file: 'a file', etcd: 'etcd', hand: 'hand', vm: 'etcd', docker: 'etcd, with Docker' };
 
 async function demo(options: DemoOptions): Promise<number> {
   say(bold(`vtepd: two hosts joined by ${HOW[options.way]}`));
   let bed: Bed | undefined;
   try {
-    let hosts: DemoHost[];
+    let hosts: readonly DemoHost[];
+    let entrances: readonly string[] | undefined;
     if (options.way === 'vm') {
       bed = await createVmBed();
       hosts = await vmDemo(bed);
+    } else if (options.way === 'docker') {
+      bed = await createDockerBed();
+      ({ hosts, entrances } = await dockerDemo(bed));
     } else {
       bed = await step('Two hosts and an underlay, a bridge and a container on each', createBed);
       hosts = await WAYS[options.way](bed, options.peer);
@@ -29,7 +34,7 @@ async function demo(options: DemoOptions): Promise<number> {
       await showInside(hosts);
     }
     if (options.keep) {
-      await keep(bed, hosts);
+      await keep(bed, hosts, entrances);
       return 0;
     }
     await step('Everything is removed', () => bed?.destroy() ?? Promise.resolve());

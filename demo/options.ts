@@ -1,7 +1,7 @@
 /** `npm run demo -- FLAGS`. */
 import { parseArgs } from 'node:util';
 
-export const HELP = `npm run demo -- [--etcd | --by-hand | --vm] [--peer kernel] [--keep]
+export const HELP = `npm run demo -- [--etcd | --by-hand | --vm | --docker] [--peer kernel] [--keep]
 
 Two hosts without a kernel vxlan device, as network namespaces, each with a bridge and a container of its own:
 
@@ -10,11 +10,12 @@ Two hosts without a kernel vxlan device, as network namespaces, each with a brid
   --by-hand      joined by five commands a host, printed as they run
   --vm           the first host is a virtual machine whose kernel truly has no vxlan module (needs qemu; takes a minute);
                  by etcd, the second host with the kernel's vxlan device
+  --docker       by etcd, with a real Docker daemon on each host, started with bridge and MTU from subnet.env
   --peer kernel  the second host has the kernel's vxlan device, as flanneld sets it up
   --keep         leave everything up and say how to enter and how to remove it`;
 
 export interface DemoOptions {
-  readonly way: 'file' | 'etcd' | 'hand' | 'vm';
+  readonly way: 'file' | 'etcd' | 'hand' | 'vm' | 'docker';
   readonly peer: 'vtepd' | 'kernel';
   readonly keep: boolean;
 }
@@ -25,11 +26,12 @@ export class OptionError extends Error {}
 export function parseOptions(argv: readonly string[]): DemoOptions | undefined {
   const { values } = parse(argv);
   if (values.help === true) return undefined;
-  const ways = (['etcd', 'by-hand', 'vm'] as const).filter((name) => values[name] === true);
+  const ways = (['etcd', 'by-hand', 'vm', 'docker'] as const).filter((name) => values[name] === true);
   if (ways.length > 1) throw new OptionError(`--${ways.join(' and --')} exclude each other`);
   const peer = values.peer ?? 'vtepd';
   if (peer !== 'vtepd' && peer !== 'kernel') throw new OptionError(`--peer ${peer}: vtepd or kernel`);
   const [way] = ways;
+  if (way === 'docker' && peer === 'kernel') throw new OptionError('--docker and --peer kernel exclude each other');
   return {
     way: way === undefined ? 'file' : way === 'by-hand' ? 'hand' : way,
     peer: way === 'vm' ? 'kernel' : peer,
@@ -43,6 +45,7 @@ function parse(argv: readonly string[]) {
     etcd: flag,
     'by-hand': flag,
     vm: flag,
+    docker: flag,
     keep: flag,
     peer: { type: 'string' },
     help: { ...flag, short: 'h' },

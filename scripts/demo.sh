@@ -7,6 +7,7 @@ for flag in "$@"; do
   case $flag in
     --etcd) purposes+=(etcd) ;;
     --vm) purposes+=(etcd vm) ;;
+    --docker) purposes+=(etcd docker) ;;
     -h | --help) purposes=() ;;
   esac
 done

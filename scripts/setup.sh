@@ -72,6 +72,7 @@ collect() {
       # Debian 13 has the client in a package of its own, 12 in docker.io.
       have docker || ! apt-cache show docker-cli >/dev/null 2>&1 || missing+=(docker-cli)
       need iptables iptables
+      need nft nftables
       static_busybox
       ;;
     test)

@@ -75,6 +75,8 @@ else
   dataplane
   typescript unit 2 60000 "${unit[@]}"
 fi
+# The model's hands on the devices; `cargo test` has built it already.
+cargo build --quiet --locked --examples --manifest-path native/Cargo.toml --target-dir native/target
 typescript system 2 300000 "${system[@]}"
 
 left=$(leftovers)

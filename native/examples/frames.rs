@@ -4,7 +4,8 @@
 //! Both ways a *record* is `[u32 LE: bytes that follow][u8 device][u8 kind][virtio header][frame]`, where the device is its
 //! number on the command line and the virtio header (`PACKET_VNET_HDR`) says what a checksum or a superframe lacks.
 //! Kind 0 is a frame. On stdout kind 1 is a frame of stdin that the kernel would not send, with the errno (i32 LE) in place
-//! of the frame; kind 2, without frame, says once that all devices are being watched. The end of stdin ends the program.
+//! of the frame; kind 2, without frame, says once that all devices are being watched. Kind 2 on stdin is answered by the same,
+//! behind every frame that had arrived before. The end of stdin ends the program.
 //!
 //! Frames are sent in order, from one processor: what the kernel handles in softirq then stays in that order, too.
 
@@ -158,8 +159,15 @@ fn vlan_tag(message: &libc::msghdr) -> Option<(u16, u16)> {
     None
 }
 
+/// Takes every frame that arrived.
+fn receive_all(sockets: &[OwnedFd], buffer: &mut [u8], out: &mut Vec<u8>) {
+    for (device, socket) in sockets.iter().enumerate() {
+        while receive(socket, buffer, out, device).is_some() {}
+    }
+}
+
 /// Sends the whole records at the front of `input`; returns how many bytes they were.
-fn send_records(sockets: &[OwnedFd], input: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+fn send_records(sockets: &[OwnedFd], input: &[u8], buffer: &mut [u8], out: &mut Vec<u8>) -> io::Result<usize> {
     let mut used = 0;
     while let Some((length, rest)) = input.get(used..).and_then(<[u8]>::split_first_chunk::<4>) {
         let length = u32::from_le_bytes(*length) as usize;
@@ -167,11 +175,16 @@ fn send_records(sockets: &[OwnedFd], input: &[u8], out: &mut Vec<u8>) -> io::Res
         let (Some(device), Some(bytes)) = (body.first().map(|device| usize::from(*device)), body.get(HEAD..)) else {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a record is shorter than its head"));
         };
+        used += 4 + length;
+        if body.get(1) == Some(&WATCHING) {
+            receive_all(sockets, buffer, out);
+            record(out, device, WATCHING, &[&[0; virtio::LEN]]);
+            continue;
+        }
         let socket = sockets.get(device).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no such device"))?;
         if let Err(errno) = send(socket, bytes) {
             record(out, device, REFUSED, &[&[0; virtio::LEN], &errno.to_le_bytes()]);
         }
-        used += 4 + length;
     }
     Ok(used)
 }
@@ -192,16 +205,14 @@ fn run(devices: &[String]) -> io::Result<()> {
         out.clear();
         // SAFETY: the array lives through the call and its length is given as it is.
         unsafe { libc::poll(watched.as_mut_ptr(), watched.len() as libc::nfds_t, -1) };
-        for (device, socket) in sockets.iter().enumerate() {
-            while out.len() < 8 << 20 && receive(socket, &mut frame, &mut out, device).is_some() {}
-        }
+        receive_all(&sockets, &mut frame, &mut out);
         if watched.first().is_some_and(|stdin| stdin.revents != 0) {
             let length = stdin.read(&mut chunk)?;
             if length == 0 {
                 return Ok(());
             }
             input.extend_from_slice(chunk.get(..length).unwrap_or_default());
-            let used = send_records(&sockets, &input, &mut out)?;
+            let used = send_records(&sockets, &input, &mut frame, &mut out)?;
             input.drain(..used);
         }
     }

@@ -1,14 +1,26 @@
 /**
  * `vtepd cleanup`: removes what this instance made on the host. The dataplane that runs is asked to delete its TAPs and
  * to end; where none runs, one is started for as long as it takes to delete the TAPs that the records name. Routes and
- * addresses go with their TAP.
+ * addresses go with their TAP; direct routes are deleted one by one.
  */
 import { rmdirSync } from 'node:fs';
+import { networkPaths } from '../config/paths.ts';
 import { DataplaneError, isConnectionLoss } from '../dataplane/errors.ts';
 import { adoptDataplane, type Dataplane, endDataplane, startDataplane } from '../dataplane/spawn.ts';
 import { parseSubnetEnv } from '../flannel/subnet-env.ts';
 import { bootId, readIfThere, removeIfThere } from '../host/files.ts';
-import { forgetAllNetworks, type NetworkRecord, readDaemonRecord, recordedNetworks } from '../host/records.ts';
+import { Nft, NftError } from '../host/nft.ts';
+import { removeTables } from '../host/nft-keeper.ts';
+import { isTableOf } from '../host/nft-rules.ts';
+import {
+  forgetAllNetworks,
+  type NetworkRecord,
+  readDaemonRecord,
+  recordedDaemonNetworks,
+  recordedNetworks,
+} from '../host/records.ts';
+import { type Prefix, parsePrefix } from '../net/prefix.ts';
+import { planHost } from '../reconcile/host.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print } from './context.ts';
 import { askController } from './controller.ts';
@@ -25,6 +37,7 @@ export async function cleanup(context: Context, input: ParsedArguments): Promise
   }
   const removed: string[] = [];
   const failed: string[] = [];
+  await cleanRules(context, removed, failed);
   await cleanDataplane(context, removed, failed);
   if (failed.length === 0) removeFiles(context, removed);
   print(context, { removed, failed }, () =>
@@ -40,18 +53,59 @@ export async function cleanup(context: Context, input: ParsedArguments): Promise
 async function cleanDataplane(context: Context, removed: string[], failed: string[]): Promise<void> {
   const running = await findDataplane(context);
   const records = recordedNetworks(context.paths).filter((record) => record.bootId === bootId());
-  if (running === undefined && records.length === 0) return;
+  const direct = directNetworks(context);
+  if (running === undefined && records.length === 0 && direct.length === 0) return;
   const dataplane = running ?? (await startDataplane(context.paths, context.env));
   const { client, hello } = dataplane;
   try {
     const held = new Set(hello.networks);
     const leftovers = records.filter((record) => !held.has(record.name));
     for (const record of leftovers) await deleteLeftover(dataplane, record, removed, failed);
+    if (direct.length > 0) await deleteDirectRoutes(dataplane, direct, removed, failed);
     await endDataplane(client, hello.pid, true);
     removed.push(...hello.networks.map((name) => `network ${name}`));
     if (running !== undefined) removed.push(`dataplane (pid ${hello.pid})`);
   } finally {
     client.close();
+  }
+}
+
+/** Networks whose routes lie on the underlay and do not go with a TAP. */
+function directNetworks({ paths }: Context): Prefix[] {
+  const networks = [paths, ...recordedDaemonNetworks(paths).map((name) => networkPaths(paths, name))];
+  return networks.flatMap((network) => readDaemonRecord(network).direct ?? []).map((text) => parsePrefix(text));
+}
+
+async function deleteDirectRoutes(
+  { client }: Dataplane,
+  networks: readonly Prefix[],
+  removed: string[],
+  failed: string[],
+): Promise<void> {
+  const facts = await client.request('host.read', { netns: null });
+  const plans = networks.map((within) => planHost(facts, { within, addresses: [], routes: [] }));
+  const operations = plans.flatMap((plan) => plan.operations);
+  if (operations.length === 0) return;
+  const { errors } = await client.request('host.change', { netns: null, operations });
+  const problems = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
+  failed.push(...problems.map((problem) => `route: ${problem}`));
+  removed.push(`${operations.length - problems.length} direct routes`);
+}
+
+/** In our own namespace and in those of the networks. */
+async function cleanRules({ paths }: Context, removed: string[], failed: string[]): Promise<void> {
+  const records = recordedNetworks(paths).filter((record) => record.bootId === bootId());
+  for (const netns of new Set([null, ...records.map((record) => record.netns)])) {
+    const nft = new Nft(netns);
+    if (!nft.namespaceExists) continue;
+    try {
+      const tables = await removeTables(nft, (table) => isTableOf(paths.instance, table));
+      removed.push(...tables.map((table) => `traffic rules (nftables table ${table})`));
+    } catch (error) {
+      if (!(error instanceof NftError)) throw error;
+      // Without nft, or without nf_tables in the kernel, there are no rules that we could have made.
+      if (error.code === 'NFT_FAILED') failed.push(`traffic rules: ${error.message}`);
+    }
   }
 }
 
@@ -91,9 +145,11 @@ async function deleteLeftover(
 }
 
 function removeFiles({ paths }: Context, removed: string[]): void {
-  const { subnetFile, subnet } = readDaemonRecord(paths);
-  // The file may be flanneld's by now: it is ours while it names our subnet.
-  if (subnetFile !== undefined && subnet !== undefined) {
+  const networks = [paths, ...recordedDaemonNetworks(paths).map((name) => networkPaths(paths, name))];
+  for (const network of networks) {
+    const { subnetFile, subnet } = readDaemonRecord(network);
+    // The file may be flanneld's by now: it is ours while it names our subnet.
+    if (subnetFile === undefined || subnet === undefined) continue;
     const text = readIfThere(subnetFile);
     if (text !== undefined && parseSubnetEnv(text).subnet === subnet && removeIfThere(subnetFile))
       removed.push(subnetFile);
@@ -107,7 +163,7 @@ function removeFiles({ paths }: Context, removed: string[]): void {
     paths.onDemand,
     paths.controllerSocket,
     paths.controllerLock,
-    paths.daemonState,
+    ...networks.flatMap(({ daemonState, knownLeases }) => [daemonState, knownLeases]),
   ];
   removed.push(...files.filter(removeIfThere));
   for (const directory of [paths.runtimeDir, paths.stateDir]) {

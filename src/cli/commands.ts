@@ -7,6 +7,7 @@ import type { OptionSpec } from '../config/option-spec.ts';
 import { RUN_OPTIONS } from '../config/options.ts';
 import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
+import { DATASTORE_OPTIONS } from './lease-options.ts';
 import { FDB_WORDS, LINK_ADD_WORDS, NEIGH_WORDS, type WordRow } from './vocabulary.ts';
 
 export type CommandRun = (context: Context, input: ParsedArguments) => Promise<number>;
@@ -29,6 +30,11 @@ export const GLOBAL_OPTIONS: readonly OptionSpec[] = [
   { name: 'instance', value: 'NAME', text: 'which vtepd of this machine; default $VTEPD_INSTANCE or `default`' },
   { name: 'json', short: 'j', text: 'one JSON value on standard output; errors as JSON on standard error' },
   { name: 'help', short: 'h', text: 'this help' },
+];
+
+const LEASE_NOTES = [
+  'Asks the datastore that flags or environment name, as for `vtepd run`; where they name none, the `vtepd run` that runs',
+  '(which knows no TTL); else etcd at its default endpoints.',
 ];
 
 const FDB_NOTES = ['With exactly one network held, `dev` may be left out.'];
@@ -215,11 +221,68 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./lanes.ts')).lanesSet,
   },
   {
+    name: 'lease list',
+    aliases: ['ls', 'lst'],
+    summary: 'show every lease: whose, how long still, reserved or overdue',
+    usage: 'lease list [options]',
+    options: DATASTORE_OPTIONS,
+    notes: LEASE_NOTES,
+    load: async () => (await import('./lease.ts')).leaseList,
+  },
+  {
+    name: 'lease show',
+    summary: 'show one lease, by its key, subnet or PublicIP',
+    usage: 'lease show [KEY|SUBNET|IP] [options]',
+    options: DATASTORE_OPTIONS,
+    notes: LEASE_NOTES,
+    load: async () => (await import('./lease.ts')).leaseShow,
+  },
+  {
+    name: 'lease reserve',
+    summary: 'reserve a subnet for a host: a key in etcd that does not expire',
+    usage: 'lease reserve SUBNET [SUBNET6] --public-ip IP [--public-ipv6 IP] [options]',
+    options: [
+      { name: 'public-ip', value: 'IP', text: 'the host, by the address that it publishes' },
+      { name: 'public-ipv6', value: 'IP', text: 'its IPv6 address, in a network with IPv6' },
+      ...DATASTORE_OPTIONS,
+    ],
+    notes: [
+      'The host takes the subnet when it joins. vtepd leaves it reserved then; flanneld gives it a life of a day.',
+    ],
+    examples: ['vtepd lease reserve 10.246.30.0/24 --public-ip 10.245.1.3 --etcd-endpoints http://10.245.1.2:2379'],
+    load: async () => (await import('./lease.ts')).leaseReserve,
+  },
+  {
+    name: 'lease release',
+    aliases: ['del', 'delete'],
+    summary: 'delete one key, exactly as `lease list` names it',
+    usage: 'lease release KEY [--force] [options]',
+    options: [
+      { name: 'force', text: 'also a lease that is in use, or a key that cannot be read' },
+      ...DATASTORE_OPTIONS,
+    ],
+    notes: ['A host whose lease is released loses its subnet: flanneld stops, vtepd takes a free subnet.'],
+    examples: ['vtepd lease release 10.246.30.0-24'],
+    load: async () => (await import('./lease.ts')).leaseRelease,
+  },
+  {
+    name: 'config check',
+    summary: 'check settings, network configuration and hosts, and show what `vtepd run` would use',
+    usage: 'config check [options of vtepd run]',
+    options: RUN_OPTIONS,
+    notes: ['Exits with 0 if `vtepd run` could use it, with 1 if not. Changes nothing.'],
+    examples: [
+      'vtepd config check --file /etc/vtepd/network.yaml',
+      'vtepd config check --config /etc/vtepd/vtepd.yaml',
+    ],
+    load: async () => (await import('./config-check.ts')).configCheck,
+  },
+  {
     name: 'cleanup',
     summary: 'remove everything that vtepd made on this host for the instance',
     usage: 'cleanup',
     notes: [
-      'Ends the dataplane, deletes its TAPs (addresses and routes go with them), subnet.env, runtime and state files.',
+      'Ends the dataplane, deletes its TAPs (addresses and routes go with them), subnet.env, traffic rules, runtime and state files.',
       'Refused while `vtepd run` runs. The lease in the datastore is left to expire. A second run finds nothing to do.',
     ],
     load: async () => (await import('./cleanup.ts')).cleanup,

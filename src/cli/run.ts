@@ -1,12 +1,12 @@
 /** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. */
 import type { Server } from 'node:net';
-import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { LockError, lockController } from '../daemon/lock.ts';
-import { StatusBoard } from '../daemon/status-board.ts';
+import { showAll } from '../daemon/status-board.ts';
+import type { ControllerStatus } from '../daemon/status-types.ts';
 import { superviseDataplane } from '../dataplane/supervisor.ts';
-import type { Datastore } from '../datastore/types.ts';
 import { serveHealth } from '../observe/health.ts';
 import { createLogger, type Logger } from '../observe/log.ts';
 import { notifyReady } from '../observe/service-manager.ts';
@@ -14,6 +14,8 @@ import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { askController } from './controller.ts';
 import { CommandError, EXIT_OK, UsageError } from './errors.ts';
+import { networksOf, openNetwork } from './run-networks.ts';
+import { readSettings } from './settings.ts';
 import { version } from './version.ts';
 
 export async function run(context: Context, input: ParsedArguments): Promise<number> {
@@ -32,20 +34,20 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
   const servers: Server[] = [];
   try {
     logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
-    const datastore = await openDatastore(settings, logger);
-    const board = new StatusBoard({ version: version(), instance: paths.instance, source: datastore.source });
+    const [first, ...others] = await Promise.all(networksOf(settings, paths).map((each) => openNetwork(each, logger)));
+    if (first === undefined) throw new Error('no network is set');
     const daemon = new Daemon({
-      settings,
-      paths,
-      datastore,
-      board,
+      ...first,
+      others,
       logger,
       sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
       onReady: () => void notifyReady(context.env, logger),
     });
-    servers.push(await serveController(paths, { status: () => board.show(), leases: () => daemon.leases() }));
+    const boards = [first, ...others].map((network) => network.board);
+    const status = (): ControllerStatus => showAll(boards);
+    servers.push(await serveController(paths, { status, leases: () => daemon.leases() }));
     if (settings.healthz !== undefined) {
-      servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, () => board.show()));
+      servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, status));
     }
     await daemon.run(stop);
     logger.info('vtepd stops; dataplane, device, routes and lease stay');
@@ -56,15 +58,6 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
   } finally {
     for (const server of servers) server.close();
     unlock();
-  }
-}
-
-function readSettings(context: Context, input: ParsedArguments): Settings {
-  try {
-    return loadSettings(input.options, context.env);
-  } catch (error) {
-    if (error instanceof SettingsError) throw new UsageError(error.message);
-    throw error;
   }
 }
 
@@ -80,21 +73,11 @@ function alreadyRunning(message: string): CommandError {
   return new CommandError('ALREADY_RUNNING', message);
 }
 
-/** gRPC is loaded only where etcd is spoken to. */
-async function openDatastore({ datastore }: Settings, logger: Logger): Promise<Datastore> {
-  if (datastore.type === 'file') {
-    const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
-    return new FileDatastore({ path: datastore.path, logger });
-  }
-  const { EtcdDatastore } = await import('../datastore/etcd/etcd-datastore.ts');
-  const { type: _, ...options } = datastore;
-  return new EtcdDatastore({ ...options, logger });
-}
-
 function withoutSecrets(settings: Settings): Settings {
   const { datastore } = settings;
-  if (datastore.type !== 'etcd' || datastore.password === undefined) return settings;
-  return { ...settings, datastore: { ...datastore, password: '(set)' } };
+  const networks = settings.networks.map((network) => ({ ...network, settings: withoutSecrets(network.settings) }));
+  if (datastore.type !== 'etcd' || datastore.password === undefined) return { ...settings, networks };
+  return { ...settings, networks, datastore: { ...datastore, password: '(set)' } };
 }
 
 /** Aborts at the first SIGTERM or SIGINT; a second one ends the process as it stands. */

@@ -86,6 +86,13 @@ function describeController(controller: Status['controller'], networks: readonly
       `deaths      the dataplane died ${plane.deaths} time${plane.deaths === 1 ? '' : 's'} under this controller${gap}`,
     );
   }
+  for (const each of controller.networks.slice(1)) {
+    const lost = each.leaseLost === null ? '' : ` LOST: ${each.leaseLost}`;
+    lines.push(
+      `network     ${each.name}: ${each.ready ? 'ready' : each.phase}, ${each.datastore.source} ${each.datastore.state} since ${each.datastore.since}, ` +
+        `lease ${each.lease?.subnet ?? 'none'}${lost}, ${each.peers} peers`,
+    );
+  }
   for (const warning of controller.warnings) lines.push(`warning     ${warning}`);
   return lines;
 }

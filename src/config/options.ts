@@ -25,6 +25,14 @@ const own = (name: string, value: string, text: string, more: Partial<SettingSpe
   ...more,
 });
 
+const flanneldSwitch = (name: string, text: string): SettingSpec => aSwitch(flanneld(name, '', text));
+const ownSwitch = (name: string, text: string): SettingSpec => aSwitch(own(name, '', text));
+
+function aSwitch(spec: SettingSpec): SettingSpec {
+  const { value: _, ...rest } = spec;
+  return rest;
+}
+
 /** Every setting that is served. */
 export const SETTINGS: readonly SettingSpec[] = [
   own('datastore', 'etcd|file', 'where leases come from; default file if --file is given, else etcd'),
@@ -45,16 +53,38 @@ export const SETTINGS: readonly SettingSpec[] = [
     'IP',
     "address that peers send to; default the interface's; without --iface it also chooses the interface",
   ),
+  flanneld('public-ipv6', 'IP', "IPv6 address that peers send to in a dual-stack network; default the interface's"),
   flanneld(
     'subnet-file',
     'PATH',
     'where the subnet is written for the container runtime; default /run/flannel/subnet.env',
   ),
+  flanneldSwitch('ip-masq', 'masquerade what leaves the network (nftables); default off'),
+  flanneldSwitch('ip-masq-fully-random-disable', "the opposite of the next, as flanneld's; default off"),
+  ownSwitch('ip-masq-random-fully', 'masquerade with random source ports; default on'),
+  flanneldSwitch('iptables-forward-rules', 'accept forwarded packets of the network (nftables); default on'),
+  flanneld('iptables-resync', 'SECONDS', 'how often these rules are looked at and put back, 1 to 3600; default 5'),
   flanneld('healthz-ip', 'IP', 'where /healthz and /readyz listen; default 0.0.0.0'),
   flanneld('healthz-port', 'PORT', 'their TCP port; default 0: off'),
+  {
+    name: 'networks',
+    value: 'NAME,...',
+    env: 'FLANNELD_NETWORKS',
+    text: 'several networks at <etcd-prefix>/NAME, each with /run/flannel/networks/NAME.env; more settings for each in --config',
+  },
   own('device', 'NAME', 'name of the TAP; default flannel.<VNI>'),
   own('netns', 'NAME', 'network namespace of the TAP, a name or a path'),
   own('mac', 'MAC', 'MAC of the TAP; default: the one of the last run'),
+  {
+    name: 'take-over-lease',
+    env: 'VTEPD_TAKE_OVER_LEASE',
+    text: "a lease with our PublicIP is ours even if its MAC was never this host's: for a machine that replaces another",
+  },
+  {
+    name: 'offline-start',
+    env: 'VTEPD_OFFLINE_START',
+    text: 'with etcd away, start on the leases that were known last; default on, --offline-start=false waits for etcd',
+  },
   own('route-mode', 'peer|network', 'one route a peer, as flannel, or one for the whole network; default peer'),
   own('log-level', 'LEVEL', 'fatal, error, warn, info, debug or trace; default info'),
   flanneld('v', 'N', 'verbosity as with flanneld: 0 is info, 1 to 4 debug, from 5 trace', { short: 'v' }),
@@ -85,17 +115,12 @@ const unservedValue = (name: string, harmless: readonly string[] = []): Unserved
 
 /** flanneld's flags that are not served yet, with the values that are as good as not giving them. */
 export const UNSERVED: readonly UnservedSpec[] = [
-  unservedSwitch('ip-masq', 'false'),
-  unservedSwitch('ip-masq-fully-random-disable', 'false'),
-  unservedSwitch('iptables-forward-rules', 'false'),
   unservedSwitch('ip-blackhole-route', 'false'),
   unservedSwitch('kube-subnet-mgr', 'false'),
   unservedSwitch('set-node-network-unavailable', 'true'),
   unservedSwitch('log_backtrace_at', 'false'),
-  unservedValue('iptables-resync'),
   unservedValue('iface-regex'),
   unservedValue('iface-can-reach'),
-  unservedValue('public-ipv6'),
   unservedValue('kube-api-url'),
   unservedValue('kube-annotation-prefix', ['flannel.alpha.coreos.com']),
   unservedValue('kubeconfig-file'),

@@ -26,6 +26,8 @@ export interface Paths {
   readonly onDemand: string;
   /** What `vtepd run` remembers. */
   readonly daemonState: string;
+  /** What etcd said last. */
+  readonly knownLeases: string;
   /** One file for each network that was made. */
   readonly networkRecords: string;
 }
@@ -59,6 +61,13 @@ export function instancePaths(instance: string, env: NodeJS.ProcessEnv): Paths {
     controllerLock: join(runtimeDir, `${instance}.controller.pid`),
     onDemand: join(runtimeDir, `${instance}.on-demand.pid`),
     daemonState: join(stateDir, `${instance}.json`),
+    knownLeases: join(stateDir, `${instance}.leases.json`),
     networkRecords: join(stateDir, `${instance}.networks`),
   };
+}
+
+/** Paths of one of several networks of an instance: what is remembered of it is its own. An instance's name has no `@`. */
+export function networkPaths(paths: Paths, network: string): Paths {
+  const of = (ending: string): string => join(paths.stateDir, `${paths.instance}@${network}${ending}`);
+  return { ...paths, daemonState: of('.json'), knownLeases: of('.leases.json') };
 }

@@ -5,9 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
-import { type Ipv4, parseIp, parseIpv4 } from '../net/ip.ts';
+import { type Ipv4, type Ipv6, parseIp, parseIpv4, parseIpv6 } from '../net/ip.ts';
 import { isUnicastMac, type Mac, parseMac, ZERO_MAC } from '../net/mac.ts';
 import { checkDeviceName } from './device-name.ts';
+import { OWN_FIELDS, parseNetworkName, readNetworks, type Written, type WrittenNetwork } from './networks.ts';
 import { SETTINGS, type SettingSpec, UNSERVED } from './options.ts';
 
 export interface EtcdSettings {
@@ -27,6 +28,14 @@ export interface FileSettings {
   readonly path: string;
 }
 
+/** flannel's traffic rules. */
+export interface RulesSettings {
+  readonly forward: boolean;
+  readonly masquerade: boolean;
+  readonly fullyRandom: boolean;
+  readonly resyncSeconds: number;
+}
+
 export type RouteMode = 'peer' | 'network';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
@@ -35,13 +44,19 @@ export interface Settings {
   /** Names and addresses, in order of preference; empty: the default route's. */
   readonly iface: readonly string[];
   readonly publicIp?: Ipv4 | undefined;
+  readonly publicIpv6?: Ipv6 | undefined;
   readonly subnetFile: string;
   readonly healthz?: { readonly ip: string; readonly port: number } | undefined;
   readonly device?: string | undefined;
   readonly netns?: string | undefined;
   readonly mac?: Mac | undefined;
+  readonly rules: RulesSettings;
   readonly routeMode: RouteMode;
+  readonly takeOverLease: boolean;
+  readonly offlineStart: boolean;
   readonly logLevel: LogLevel;
+  /** Empty: the one network that the other settings tell. */
+  readonly networks: readonly { readonly name: string; readonly settings: Settings }[];
 }
 
 /** One or more settings are wrong; the message has a line for each. */
@@ -57,17 +72,12 @@ export class SettingsError extends Error {
   }
 }
 
-/** A value as written, with where. */
-interface Written {
-  readonly values: readonly string[];
-  readonly from: string;
-}
-
 /** Options of the command line (values by long name) and environment to settings. Throws `SettingsError`. */
 export function loadSettings(options: ReadonlyMap<string, readonly string[]>, env: NodeJS.ProcessEnv): Settings {
   const problems: string[] = [];
   const configPath = options.get('config')?.at(-1) ?? (env.VTEPD_CONFIG || undefined);
-  const file = configPath === undefined ? new Map<string, Written>() : readConfig(configPath, problems);
+  const networks: WrittenNetwork[] = [];
+  const file = configPath === undefined ? new Map<string, Written>() : readConfig(configPath, networks, problems);
   const find = (spec: SettingSpec): Written | undefined => {
     const flag = options.get(spec.name);
     if (flag !== undefined) return { values: flag, from: `flag --${spec.name}` };
@@ -83,16 +93,48 @@ export function loadSettings(options: ReadonlyMap<string, readonly string[]>, en
     }
   }
   const written = new Map(SETTINGS.flatMap((spec) => pair(spec, find(spec))));
+  const data = validate(written, problems);
+  const own = networks.map(({ name, fields }) => ({ name, data: validate(fields, problems) ?? {} }));
+  if (problems.length > 0 || data === undefined) throw new SettingsError(problems);
+  const named = data.networks === undefined ? own : data.networks.map((name) => ({ name, data: {} }));
+  return { ...assemble(data), networks: assembleNetworks(data, named) };
+}
+
+type Data = z.output<typeof fields>;
+
+function validate(written: ReadonlyMap<string, Written>, problems: string[]): Data | undefined {
   const result = fields.safeParse(Object.fromEntries([...written].map(([name, { values }]) => [name, values])));
-  if (!result.success) {
-    for (const issue of result.error.issues) {
-      const name = String(issue.path[0] ?? '');
-      const from = written.get(name)?.from;
-      problems.push(from === undefined ? `${name}: ${issue.message}` : `${name} (${from}): ${issue.message}`);
-    }
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) {
+    const name = String(issue.path[0] ?? '');
+    const from = written.get(name)?.from;
+    problems.push(from === undefined ? `${name}: ${issue.message}` : `${name} (${from}): ${issue.message}`);
   }
-  if (problems.length > 0 || !result.success) throw new SettingsError(problems);
-  return assemble(result.data);
+  return undefined;
+}
+
+/** The settings of each of several networks: its own, else the daemon's. */
+function assembleNetworks(data: Data, networks: readonly { name: string; data: Data }[]): Settings['networks'] {
+  const prefix = data['etcd-prefix'] ?? DEFAULT_PREFIX;
+  const shared = Object.entries(data).filter(([name]) => !OWN_FIELDS.some((field) => field === name));
+  const taken = new Map<string, string>();
+  return networks.map(({ name, data: own }) => {
+    const fed = own.file === undefined ? shared : shared.filter(([field]) => !/^(?:etcd-|datastore$)/.test(field));
+    const settings = assemble({
+      ...Object.fromEntries(fed),
+      ...(own.file === undefined ? { 'etcd-prefix': `${prefix}/${name}` } : {}),
+      'subnet-file': `/run/flannel/networks/${name}.env`,
+      ...own,
+    });
+    const { subnetFile, device, datastore } = settings;
+    const place = datastore.type === 'file' ? `file ${datastore.path}` : `etcd-prefix ${datastore.prefix}`;
+    for (const value of [`name ${name}`, `subnet-file ${subnetFile}`, place, ...(device ? [`device ${device}`] : [])]) {
+      const other = taken.get(value);
+      if (other !== undefined) throw new SettingsError([`networks: ${other} and ${name} both have the ${value}`]);
+      taken.set(value, name);
+    }
+    return { name, settings };
+  });
 }
 
 function pair(spec: SettingSpec, written: Written | undefined): [string, Written][] {
@@ -134,6 +176,13 @@ function oneOf<const T extends string>(words: readonly T[]) {
     return found;
   });
 }
+
+/** As Go's strconv.ParseBool, by which flanneld reads its switches from the environment. */
+const onOff = parsed((text) => {
+  if (['1', 't', 'T', 'true', 'TRUE', 'True'].includes(text)) return true;
+  if (['0', 'f', 'F', 'false', 'FALSE', 'False'].includes(text)) return false;
+  throw new Error(`${JSON.stringify(text)} is not true or false`);
+});
 
 /** Several values, each of which may be a comma list. */
 function list<T>(parse: (text: string) => T) {
@@ -197,13 +246,22 @@ const fields = z.object({
   'subnet-lease-renew-margin': integer(1, 1_439).optional(),
   iface: list(parseIface).optional(),
   'public-ip': parsed(parseIpv4).optional(),
+  'public-ipv6': parsed(parseIpv6).optional(),
   'subnet-file': path.optional(),
+  'ip-masq': onOff.optional(),
+  'ip-masq-fully-random-disable': onOff.optional(),
+  'ip-masq-random-fully': onOff.optional(),
+  'iptables-forward-rules': onOff.optional(),
+  'iptables-resync': integer(1, 3_600).optional(),
   'healthz-ip': parsed(parseIp).optional(),
   'healthz-port': integer(0, 65_535).optional(),
   device: parsed(checkDeviceName).optional(),
   netns: path.optional(),
   mac: parsed(parseDeviceMac).optional(),
+  networks: list(parseNetworkName).optional(),
   'route-mode': oneOf(['peer', 'network']).optional(),
+  'take-over-lease': oneOf(['true', 'false']).optional(),
+  'offline-start': oneOf(['true', 'false']).optional(),
   'log-level': oneOf(['fatal', 'error', 'warn', 'info', 'debug', 'trace']).optional(),
   v: integer(0, 100).optional(),
 });
@@ -216,6 +274,10 @@ function parseIface(text: string): string {
 function assemble(data: z.output<typeof fields>): Settings {
   const type = data.datastore ?? (data.file === undefined ? 'etcd' : 'file');
   const problems: string[] = [];
+  const random = data['ip-masq-random-fully'];
+  if (random !== undefined && random === data['ip-masq-fully-random-disable']) {
+    problems.push('ip-masq-random-fully and ip-masq-fully-random-disable: they contradict each other; leave one out');
+  }
   if (type === 'file') {
     if (data.file === undefined) problems.push('file: is needed with --datastore file');
     const given = Object.keys(data).filter((name) => name.startsWith('etcd-'));
@@ -236,21 +298,33 @@ function assemble(data: z.output<typeof fields>): Settings {
     datastore: type === 'file' ? { type, path: data.file ?? '' } : etcdSettings(data),
     iface: data.iface ?? [],
     publicIp: data['public-ip'],
+    publicIpv6: data['public-ipv6'],
     subnetFile: data['subnet-file'] ?? '/run/flannel/subnet.env',
     healthz: port === 0 ? undefined : { ip: data['healthz-ip'] ?? '0.0.0.0', port },
     device: data.device,
     netns: data.netns,
     mac: data.mac,
+    rules: {
+      forward: data['iptables-forward-rules'] ?? true,
+      masquerade: data['ip-masq'] ?? false,
+      fullyRandom: data['ip-masq-random-fully'] ?? data['ip-masq-fully-random-disable'] !== true,
+      resyncSeconds: data['iptables-resync'] ?? 5,
+    },
     routeMode: data['route-mode'] ?? 'peer',
+    takeOverLease: data['take-over-lease'] === 'true',
+    offlineStart: data['offline-start'] !== 'false',
     logLevel: data['log-level'] ?? levelOf(data.v ?? 0),
+    networks: [],
   };
 }
+
+const DEFAULT_PREFIX = '/coreos.com/network';
 
 function etcdSettings(data: z.output<typeof fields>): EtcdSettings {
   return {
     type: 'etcd',
     endpoints: data['etcd-endpoints'] ?? ['http://127.0.0.1:4001', 'http://127.0.0.1:2379'],
-    prefix: data['etcd-prefix'] ?? '/coreos.com/network',
+    prefix: data['etcd-prefix'] ?? DEFAULT_PREFIX,
     caFile: data['etcd-cafile'],
     certFile: data['etcd-certfile'],
     keyFile: data['etcd-keyfile'],
@@ -266,7 +340,7 @@ function levelOf(verbosity: number): LogLevel {
 }
 
 /** The settings file: a flat map of the flags' names, YAML or JSON (which is YAML). */
-function readConfig(path: string, problems: string[]): Map<string, Written> {
+function readConfig(path: string, networks: WrittenNetwork[], problems: string[]): Map<string, Written> {
   const found = new Map<string, Written>();
   let value: unknown;
   try {
@@ -288,6 +362,10 @@ function readConfig(path: string, problems: string[]): Map<string, Written> {
       problems.push(
         `${path}: unknown setting ${JSON.stringify(name)}; the names are those of the flags of \`vtepd run --help\``,
       );
+      continue;
+    }
+    if (name === 'networks') {
+      networks.push(...readNetworks(entry, from, problems));
       continue;
     }
     const values: unknown[] = Array.isArray(entry) ? entry : [entry];

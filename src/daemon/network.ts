@@ -23,7 +23,6 @@ export interface Held {
 
 export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths: Paths, logger: Logger): Promise<Held> {
   const states = await client.request('network.list', {});
-  await dropFormer(client, states, spec, paths, logger);
   const held = states.find((state) => state.spec.name === spec.name);
   if (held?.spec.owner === 'hand') {
     throw new NetworkConflictError(
@@ -34,7 +33,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
   const device = facts.links.find((link) => link.name === spec.name);
   if (held !== undefined && device !== undefined && incompatible(held.spec, spec) === undefined) {
     const state = await adjust(client, held, device, spec, logger);
-    recordNetwork(paths, state);
+    remember(paths, state, logger);
     return { state, made: false };
   }
   if (held !== undefined) {
@@ -45,8 +44,17 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
     await deleteKernelDevice(client, spec, logger);
   }
   const state = await client.request('network.create', spec);
-  recordNetwork(paths, state);
+  remember(paths, state, logger);
   return { state, made: true };
+}
+
+/** A full disk keeps nobody's traffic waiting; `cleanup` then knows less. */
+function remember(paths: Paths, state: NetworkState, logger: Logger): void {
+  try {
+    recordNetwork(paths, state);
+  } catch (error) {
+    logger.error({ err: error, network: state.spec.name }, 'what was made on this host cannot be kept on disk');
+  }
 }
 
 /** flanneld treats a device of another kind under its name the same way (`pkg/backend/vxlan/device.go`). */
@@ -64,16 +72,15 @@ async function deleteKernelDevice(client: DataplaneClient, spec: FedSpec, logger
   throw new NetworkConflictError(`device ${spec.name} cannot be deleted: ${error.message}`);
 }
 
-/** Networks that a datastore fed under another name: a configuration that has changed since. */
-async function dropFormer(
+/** Deletes the networks that a datastore fed and that are not among the wanted: a configuration that has changed since. */
+export async function dropFormer(
   client: DataplaneClient,
-  states: readonly NetworkState[],
-  spec: FedSpec,
+  wanted: ReadonlySet<string | undefined>,
   paths: Paths,
   logger: Logger,
 ): Promise<void> {
-  for (const { spec: former } of states) {
-    if (former.owner === 'hand' || former.name === spec.name) continue;
+  for (const { spec: former } of await client.request('network.list', {})) {
+    if (former.owner === 'hand' || wanted.has(former.name)) continue;
     logger.warn({ network: former.name, vni: former.vni }, 'a network of an earlier configuration is removed');
     await client.request('network.delete', { network: former.name });
     forgetNetwork(paths, former.name);

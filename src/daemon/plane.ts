@@ -1,55 +1,73 @@
 /**
- * The dataplane as the daemon needs it: always there, always holding what it should. Whatever dataplane there is gets the
- * whole desired state; changes go through one queue, so that they never overlap; a change that did not get through is made
- * good by sending everything again, and once a minute the host is compared with what it should be without an occasion.
+ * The dataplane as the daemon needs it: always there, always holding what it should, for every network of the daemon.
+ * Whatever dataplane there is gets the whole desired state; changes go through one queue, so that they never overlap; a
+ * change that did not get through is made good by sending everything again, and now and then the host is compared with what
+ * it should be without an occasion.
  */
 import type { Paths } from '../config/paths.ts';
 import { type DataplaneClient, DataplaneError } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
+import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import { recordNetwork } from '../host/records.ts';
+import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
 import { planHost, routeOperations } from '../reconcile/host.ts';
 import { Mirror } from './mirror.ts';
-import { type FedSpec, holdNetwork } from './network.ts';
-import { Serial } from './serial.ts';
+import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
+import { tellRepairs } from './repairs.ts';
+import { pause, Serial } from './serial.ts';
 import { sessionEvents } from './session-events.ts';
 import type { StatusBoard } from './status-board.ts';
 
-const RECONCILE_MS = 60_000;
+/** As flannel's host-gw backend looks at its routes. The dataplane tells of links at once, of addresses and routes nobody. */
+const RECONCILE_MS = 10_000;
 /** After a change that failed. */
 const RETRY_MS = 2_000;
 /** Changes come in groups: a device that is set down loses its routes a moment later. */
 const SETTLE_MS = 100;
 
-/** What the dataplane and the host are to hold; grows while the daemon starts. */
+/** What the dataplane and the host are to hold of one network; grows while the daemon starts. */
 export interface Desired {
-  spec: FedSpec;
+  /** Of the device, its address and its routes. */
+  readonly netns: string | null;
+  /** Absent until it is decided, and for a network without a device of its own. */
+  spec?: FedSpec;
   /** Known once the lease is there. */
-  content?: {
-    readonly peers: PeerState;
-    /** With length, for the device. */
-    address: string;
-    /** The first snapshot is in: before it, empty tables would be a lie. */
-    complete: boolean;
-  };
+  content?: Content;
+}
+
+export interface Content {
+  readonly peers: PeerState;
+  /** The network; its routes on the underlay are ours too. */
+  readonly within: Prefix;
+  /** True where routes may lie on the underlay. */
+  readonly direct: boolean;
+  /** With length, for the device. */
+  addresses: readonly string[];
+  /** The first snapshot is in: before it, empty tables would be a lie. */
+  complete: boolean;
 }
 
 export interface PlaneOptions {
   readonly paths: Paths;
   /** Dataplanes, one after the other. */
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
-  readonly board: StatusBoard;
+  readonly board: PlaneBoard;
   readonly logger: Logger;
 }
 
+/** Who is told how the plane is. */
+export type PlaneBoard = Pick<StatusBoard, 'planeUp' | 'planeDown' | 'planeDied' | 'repaired'>;
+
 export class Plane {
-  /** Absent until the network is decided. */
-  desired: Desired | undefined;
+  readonly #networks: Desired[] = [];
+  /** Every network of the daemon is decided: fed networks that are not among them are of the past. */
+  #decided = false;
   readonly #options: PlaneOptions;
   readonly #logger: Logger;
-  readonly #board: StatusBoard;
+  readonly #board: PlaneBoard;
   readonly #mirror: Mirror;
   readonly #serial = new Serial();
   readonly #waiting = new Set<() => void>();
@@ -58,7 +76,7 @@ export class Plane {
   #troubles = 0;
   #mended = 0;
   #bringing = false;
-  #conflicts = '';
+  readonly #conflicts = new Map<Desired, string>();
   #mirrorQueued = false;
   /** The host is to be looked at now. */
   #hurry = false;
@@ -69,6 +87,20 @@ export class Plane {
     this.#logger = options.logger;
     this.#board = options.board;
     this.#mirror = new Mirror(options.logger);
+  }
+
+  /** From now on the plane holds this network too. */
+  add(desired: Desired): void {
+    this.#networks.push(desired);
+  }
+
+  remove(desired: Desired): void {
+    this.#networks.splice(this.#networks.indexOf(desired), 1);
+  }
+
+  /** Tells that no other network will be added. */
+  decided(): void {
+    this.#decided = true;
   }
 
   /** Ends the connection; the dataplane goes on. */
@@ -110,7 +142,7 @@ export class Plane {
       const session = this.#session;
       if (signal.aborted || session === undefined || session.client.failure !== undefined) continue;
       try {
-        await this.#serial.run(() => this.#bring(session.client, false));
+        await this.#serial.run(() => this.#bring(session.client, this.#networks, 'repair'));
       } catch (error) {
         if (!signal.aborted) this.#failed(error, session, 'the state could not be put right; trying again');
       }
@@ -131,21 +163,24 @@ export class Plane {
     }
   }
 
-  /** Makes everything what it should be, and returns when it is. */
-  async bring(signal: AbortSignal): Promise<void> {
-    await this.use(signal, (client) => this.#bring(client, true));
+  /** Makes a network what it should be, and returns when it is. */
+  async bring(desired: Desired, signal: AbortSignal): Promise<void> {
+    await this.use(signal, (client) => this.#bring(client, [desired], 'change'));
   }
 
   /** Applies a change of the peers. A dataplane that is not there now gets the whole state when it comes. */
-  async apply(change: PeerChange, whole: boolean, signal: AbortSignal): Promise<void> {
+  async apply(desired: Desired, change: PeerChange, whole: boolean, signal: AbortSignal): Promise<void> {
     const session = this.#session;
     if (session === undefined || session.client.failure !== undefined) return;
+    const { client } = session;
     try {
-      await this.#serial.run(() => (whole ? this.#bring(session.client, true) : this.#push(session.client, change)));
+      await this.#serial.run(() =>
+        whole ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
+      );
     } catch (error) {
       if (signal.aborted) return;
       this.#failed(error, session, 'a change could not be applied; everything will be sent again');
-      // Ends the minute's wait; the next one is short.
+      // Ends the long wait; the next one is short.
       this.#wakeRepair?.();
     }
   }
@@ -153,7 +188,7 @@ export class Plane {
   /** Puts everything into a dataplane: what we feed first, because traffic waits for it. */
   async #attach({ client, hello, adopted, diedAt }: Session): Promise<void> {
     await client.request('events.subscribe', {});
-    await this.#bring(client, true);
+    await this.#bring(client, this.#networks, 'change');
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
@@ -168,70 +203,121 @@ export class Plane {
     }
   }
 
-  /** Makes network, tables and host what they should be. `whole` sends the tables even if their revision looks right. */
-  async #bring(client: DataplaneClient, whole: boolean): Promise<void> {
-    const { desired } = this;
-    if (desired === undefined) return;
-    const { spec, content } = desired;
+  /**
+   * Makes networks, tables and host what they should be. A `change` sends the tables even if their revision looks right;
+   * what a `repair` finds was done by somebody else, and is told. A network that fails keeps no other from its turn.
+   */
+  async #bring(client: DataplaneClient, networks: readonly Desired[], why: 'change' | 'repair'): Promise<void> {
     const troubles = this.#troubles;
+    const failures: unknown[] = [];
     this.#bringing = true;
     try {
-      const { state, made } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
-      if (made) await this.#mirror.replayEntries(client, spec.name);
-      if (content === undefined) return;
-      const current = state.revisions[spec.owner] === content.peers.revision && troubles === this.#mended;
-      if (content.complete && (whole || !current)) await this.#replaceTables(client, spec, content.peers);
-      await this.#reconcileHost(client);
-      this.#mended = troubles;
+      if (this.#decided) await this.#dropFormer(client);
+      for (const desired of networks) {
+        try {
+          await this.#bringOne(client, desired, why, why === 'change' || troubles !== this.#mended);
+        } catch (error) {
+          if (isConnectionLoss(error)) throw error;
+          failures.push(error);
+        }
+      }
     } finally {
       this.#bringing = false;
     }
+    if (failures.length > 0) throw failures[0];
+    if (networks.length === this.#networks.length) this.#mended = troubles;
   }
 
-  async #replaceTables(client: DataplaneClient, spec: FedSpec, peers: PeerState): Promise<void> {
-    const changed = await client.request('tables.replace', {
-      network: spec.name,
-      source: spec.owner,
-      revision: peers.revision,
-      ...peers.tables(),
-    });
-    this.#logger.debug(changed, 'tables replaced');
-  }
-
-  /** Sends a difference; where the dataplane holds another revision than it is computed against, everything. */
-  async #push(client: DataplaneClient, change: PeerChange): Promise<void> {
-    const { desired } = this;
-    if (desired?.content === undefined) return;
+  async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
     const { spec, content } = desired;
-    if (!change.tablesUnchanged || change.base !== change.revision) {
-      const { base, revision, tables } = change;
-      try {
-        await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
-      } catch (error) {
-        if (isConnectionLoss(error)) throw error;
-        this.#logger.info({ err: error }, 'the difference was refused; the tables are sent whole');
-        await this.#replaceTables(client, spec, content.peers);
-      }
+    if (spec !== undefined) {
+      const { state, made } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
+      if (made) await this.#mirror.replayEntries(client, spec.name);
+      const current = content !== undefined && state.revisions[spec.owner] === content.peers.revision;
+      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content.peers);
     }
-    const operations = routeOperations(spec.name, change.routes);
+    if (content !== undefined) await this.#reconcileHost(client, desired, content, why);
+  }
+
+  /** Networks that a datastore fed under another name: a configuration that has changed since. */
+  async #dropFormer(client: DataplaneClient): Promise<void> {
+    const names = new Set(this.#networks.map(({ spec }) => spec?.name));
+    await dropFormer(client, names, this.#options.paths, this.#logger);
+  }
+
+  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, peers: PeerState): Promise<void> {
+    const { revision } = peers;
+    await client.request('tables.replace', { network: name, source: owner, revision, ...peers.tables() });
+  }
+
+  /** Sends what an event changed. A route to the underlay comes before, one to the tunnel after the tables: no gap. */
+  async #push(client: DataplaneClient, desired: Desired, change: PeerChange): Promise<void> {
+    const { spec, content } = desired;
+    if (content === undefined || !content.complete) return;
+    const operations = routeOperations(spec?.name, change.routes);
+    const first = operations.filter(({ op, dev }) => op === 'route.replace' && dev !== spec?.name);
+    await this.#changeRoutes(client, desired, content, first);
+    if (spec !== undefined) await this.#patchTables(client, spec, content, change);
+    await this.#changeRoutes(
+      client,
+      desired,
+      content,
+      operations.filter((operation) => !first.includes(operation)),
+    );
+  }
+
+  async #patchTables(client: DataplaneClient, spec: FedSpec, { peers }: Content, change: PeerChange): Promise<void> {
+    const { base, revision, tables } = change;
+    if (base === revision) {
+      // Not an event of the datastore's, which alone gives revisions.
+      if (!change.tablesUnchanged) await this.#replaceTables(client, spec, peers);
+      return;
+    }
+    try {
+      await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
+    } catch (error) {
+      if (isConnectionLoss(error)) throw error;
+      this.#logger.warn({ err: error, network: spec.name }, 'a table change was refused; the tables are sent whole');
+      await this.#replaceTables(client, spec, peers);
+    }
+  }
+
+  async #changeRoutes(
+    client: DataplaneClient,
+    desired: Desired,
+    content: Content,
+    operations: HostOperation[],
+  ): Promise<void> {
     if (operations.length === 0) return;
-    const { errors } = await client.request('host.change', { netns: spec.netns, operations });
-    if (errors.some((error) => error !== null && error !== undefined)) await this.#reconcileHost(client);
+    const { errors } = await client.request('host.change', { netns: desired.netns, operations });
+    if (errors.some((error) => error !== null && error !== undefined)) {
+      await this.#reconcileHost(client, desired, content, 'change');
+    }
   }
 
   /** Address, routes and administrative state of our device; before the first snapshot no route is taken away. */
-  async #reconcileHost(client: DataplaneClient): Promise<void> {
-    const { desired } = this;
-    if (desired?.content === undefined) return;
-    const { spec, content } = desired;
-    const facts = await client.request('host.read', { netns: spec.netns });
-    const plan = planHost(facts, { dev: spec.name, addresses: [content.address], routes: content.peers.routes() });
+  async #reconcileHost(
+    client: DataplaneClient,
+    desired: Desired,
+    content: Content,
+    why: 'change' | 'repair',
+  ): Promise<void> {
+    const { spec, netns } = desired;
+    const facts = await client.request('host.read', { netns });
+    const { addresses, peers, within } = content;
+    const plan = planHost(facts, { dev: spec?.name, within, addresses, routes: peers.routes() });
     const conflicts = plan.conflicts.join('\n');
-    if (conflicts !== this.#conflicts) for (const conflict of plan.conflicts) this.#logger.warn(conflict);
-    this.#conflicts = conflicts;
+    if (conflicts !== (this.#conflicts.get(desired) ?? '')) {
+      for (const conflict of plan.conflicts) this.#logger.warn(conflict);
+    }
+    this.#conflicts.set(desired, conflicts);
     const operations = content.complete ? [...plan.operations] : plan.operations.filter(({ op }) => op !== 'route.del');
     if (operations.length === 0) return;
-    const { errors } = await client.request('host.change', { netns: spec.netns, operations });
+    if (why === 'repair') {
+      this.#board.repaired(operations.length);
+      tellRepairs(this.#logger, spec?.name, operations);
+    }
+    const { errors } = await client.request('host.change', { netns, operations });
     const failures = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
     if (failures.length === 0) return;
     const some = failures.slice(0, 3).join('; ');
@@ -240,7 +326,7 @@ export class Plane {
 
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
-      ours: (network) => network === this.desired?.spec.name,
+      ours: (network) => this.#networks.some(({ spec }) => spec?.name === network),
       handChanged: () => this.#queueMirror(client),
       deviceChanged: (message, event) => {
         // While we put things right it may be our own doing; that costs one more comparison and needs no word.
@@ -289,24 +375,4 @@ export class Plane {
       });
     }
   }
-}
-
-/** Waits for a time, for the end, or for `event`. */
-function pause(ms: number, signal: AbortSignal, event?: Promise<void>): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    if (signal.aborted) done();
-    else signal.addEventListener('abort', done, { once: true });
-    if (event !== undefined) void actAfter(event, done);
-  });
-}
-
-async function actAfter(event: Promise<void>, act: () => void): Promise<void> {
-  await event;
-  act();
 }

@@ -30,3 +30,23 @@ export async function together(
   );
   if (failures.length > 0) throw failures[0];
 }
+
+/** Waits for a time, for the end, or for `event`. */
+export function pause(ms: number, signal: AbortSignal, event?: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    if (signal.aborted) done();
+    else signal.addEventListener('abort', done, { once: true });
+    if (event !== undefined) void actAfter(event, done);
+  });
+}
+
+async function actAfter(event: Promise<void>, act: () => void): Promise<void> {
+  await event;
+  act();
+}

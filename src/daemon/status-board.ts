@@ -6,6 +6,8 @@ export interface Identity {
   readonly version: string;
   readonly instance: string;
   readonly source: 'etcd' | 'file';
+  /** Of the network, where there are several. */
+  readonly network?: string | undefined;
 }
 
 /** What changes; every field is set by whoever knows it. */
@@ -15,8 +17,12 @@ export class StatusBoard {
   lease: Lease | undefined;
   leaseLost: string | undefined;
   network: ControllerStatus['network'] = null;
-  peers: readonly LeaseStatus[] = [];
+  /** Asked for when somebody looks: a list of thousands is not made for every event. */
+  listPeers: () => readonly LeaseStatus[] = () => [];
+  peers = 0;
   warnings: readonly string[] = [];
+  /** What is wrong with the traffic rules at the moment. */
+  ruleWarnings: () => readonly string[] = () => [];
   badKeys: readonly BadKey[] = [];
   revision: number | undefined;
   readonly #identity: Identity;
@@ -27,8 +33,12 @@ export class StatusBoard {
   constructor(identity: Identity) {
     this.#identity = identity;
     const since = this.#started.toISOString();
-    this.#plane = { state: 'down', pid: null, since, deaths: 0, lastGapMs: null };
+    this.#plane = { state: 'down', pid: null, since, deaths: 0, lastGapMs: null, repairs: 0 };
     this.#datastore = { state: 'starting', since, reason: null };
+  }
+
+  get name(): string | undefined {
+    return this.#identity.network;
   }
 
   planeUp(pid: number, gapMs: number | undefined): void {
@@ -45,6 +55,10 @@ export class StatusBoard {
     this.#plane = { ...this.#plane, pid: null, deaths: this.#plane.deaths + 1 };
   }
 
+  repaired(count: number): void {
+    this.#plane = { ...this.#plane, repairs: this.#plane.repairs + count };
+  }
+
   fresh(): void {
     if (this.#datastore.state === 'fresh') return;
     this.#datastore = { state: 'fresh', since: new Date().toISOString(), reason: null };
@@ -55,6 +69,16 @@ export class StatusBoard {
   }
 
   show(): ControllerStatus {
+    const shown = this.#showOne();
+    const { phase, ready, datastore, lease, leaseLost, network, peers, warnings } = shown;
+    const name = this.name ?? null;
+    return {
+      ...shown,
+      networks: [{ name, phase, ready, datastore, lease, leaseLost, network, peers, warnings }],
+    };
+  }
+
+  #showOne(): Omit<ControllerStatus, 'networks'> {
     return {
       pid: process.pid,
       version: this.#identity.version,
@@ -72,12 +96,29 @@ export class StatusBoard {
       lease: this.lease === undefined ? null : leaseStatus(this.lease),
       leaseLost: this.leaseLost ?? null,
       network: this.network,
-      peers: this.peers.length,
-      warnings: this.warnings,
+      peers: this.peers,
+      warnings: [...this.warnings, ...this.ruleWarnings()],
     };
   }
 }
 
 export function leaseStatus({ key, subnet, attributes }: Lease): LeaseStatus {
   return { key, subnet, publicIp: attributes.publicIp, mac: attributes.vtepMac ?? null };
+}
+
+/** The boards of all networks as one status. */
+export function showAll(boards: readonly StatusBoard[]): ControllerStatus {
+  const shown = boards.map((board) => board.show());
+  const [first] = shown;
+  if (first === undefined) throw new RangeError('a controller has at least one network');
+  const networks = shown.flatMap((status) => status.networks);
+  return {
+    ...first,
+    ready: networks.every(({ ready }) => ready),
+    leaseLost: networks.find(({ leaseLost }) => leaseLost !== null)?.leaseLost ?? null,
+    warnings: networks.flatMap(({ name, warnings }) =>
+      warnings.map((warning) => (name === null ? warning : `network ${name}: ${warning}`)),
+    ),
+    networks,
+  };
 }

@@ -28,6 +28,8 @@ export interface ControllerStatus {
     readonly deaths: number;
     /** How long traffic stood still at the last death. */
     readonly lastGapMs: number | null;
+    /** Addresses, routes and link states that somebody else had changed and that were put right. */
+    readonly repairs: number;
   };
   readonly datastore: {
     readonly source: 'etcd' | 'file';
@@ -44,16 +46,33 @@ export interface ControllerStatus {
   /** Why the lease is not ours at the moment. */
   readonly leaseLost: string | null;
   readonly network: {
+    /** The device; the underlay's where there is no tunnel. */
     readonly name: string;
-    readonly vni: number;
-    readonly port: number;
+    readonly backend: 'vxlan' | 'host-gw';
+    /** Of the tunnel. */
+    readonly vni: number | null;
+    readonly port: number | null;
     readonly cidr: string;
+    readonly cidr6: string | null;
+    /** For containers. */
     readonly mtu: number;
     readonly iface: string;
     readonly local: string;
   } | null;
   readonly peers: number;
   readonly warnings: readonly string[];
+  /** Every network. The keys above are those of the first, but `ready`, `leaseLost` and `warnings` speak of all. */
+  readonly networks: readonly NetworkStatus[];
+}
+
+/** One of several networks of a controller. */
+export interface NetworkStatus
+  extends Pick<
+    ControllerStatus,
+    'phase' | 'ready' | 'datastore' | 'lease' | 'leaseLost' | 'network' | 'peers' | 'warnings'
+  > {
+  /** As set; `null` where there is only one. */
+  readonly name: string | null;
 }
 
 /** Methods of the controller's socket. */

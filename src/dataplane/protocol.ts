@@ -205,14 +205,14 @@ maxperpeer?: number,
 maxmoves?: number, };
 
 /**
- * A field of the outer header: a number, or `inherit`.
+ * A field of the outer header: a number, `inherit`, or `auto`, which is what an absent one is.
  */
-export type OuterField = number | Inherit;
+export type OuterField = number | OuterWord;
 
 /**
- * The word.
+ * What a field of the outer header is where it is no number.
  */
-export type Inherit = "inherit";
+export type OuterWord = "auto" | "inherit";
 
 /**
  * Whether the underlay may fragment.
@@ -321,7 +321,75 @@ maxperpeer?: number,
 /**
  * New limit of moves in a minute.
  */
-maxmoves?: number, };
+maxmoves?: number, 
+/**
+ * New default destination, in place of the old one or of the group in the flood list; 0.0.0.0 or :: for none.
+ */
+remote?: string, 
+/**
+ * New multicast group, in place of the old one or of `remote`.
+ */
+group?: string, 
+/**
+ * New underlay address to bind and to send from, of the same family; 0.0.0.0 or :: for any.
+ */
+local?: string, 
+/**
+ * New underlay interface. The TAP's MTU stays.
+ */
+dev?: string, 
+/**
+ * As in the specification.
+ */
+ttl?: OuterField, 
+/**
+ * As in the specification.
+ */
+tos?: OuterField, 
+/**
+ * As in the specification.
+ */
+df?: OuterDf, 
+/**
+ * As in the specification.
+ */
+flowlabel?: number, 
+/**
+ * As in the specification.
+ */
+srcport?: PortRange, 
+/**
+ * As in the specification.
+ */
+udpcsum?: boolean, 
+/**
+ * As in the specification.
+ */
+udp6zerocsumtx?: boolean, 
+/**
+ * As in the specification.
+ */
+reserved_bits?: string, 
+/**
+ * As in the specification.
+ */
+gbp?: boolean, 
+/**
+ * As in the specification.
+ */
+l2miss?: boolean, 
+/**
+ * As in the specification.
+ */
+l3miss?: boolean, 
+/**
+ * As in the specification.
+ */
+rsc?: boolean, 
+/**
+ * As in the specification.
+ */
+proxy_flood?: boolean, };
 
 /**
  * One place to which frames for a MAC go.
@@ -338,7 +406,11 @@ port?: number | null,
 /**
  * VNI there. Default: the network's.
  */
-vni?: number | null, };
+vni?: number | null, 
+/**
+ * Underlay interface to send by. Default: the network's `dev`, else the route's.
+ */
+via?: string, };
 
 /**
  * How an FDB entry ends.
@@ -583,6 +655,57 @@ state: EntryState | null,
  * The MAC is a router's; not for `del`. Default: false, or for `append` as it was.
  */
 router?: boolean, };
+
+/**
+ * `fdb.flush`: removes entries by hand and learned ones, those that match all that is said; what a datastore said stays. Of an
+ * entry with several destinations, those go that match.
+ */
+export type FdbFlush = { 
+/**
+ * Name of the TAP device.
+ */
+network: string, 
+/**
+ * Entries of this state.
+ */
+state?: EntryState, 
+/**
+ * Destinations at this VTEP.
+ */
+dst?: string, 
+/**
+ * Destinations with this UDP port, the network's own included.
+ */
+port?: number, 
+/**
+ * Destinations with this VNI, the network's own included.
+ */
+vni?: number, 
+/**
+ * Destinations by this interface.
+ */
+via?: string, 
+/**
+ * Routers' MACs, or all others.
+ */
+router?: boolean, };
+
+/**
+ * What `fdb.flush` did.
+ */
+export type FdbFlushed = { 
+/**
+ * Entries that are gone.
+ */
+removed: number, 
+/**
+ * Entries that lost some of their destinations.
+ */
+reduced: number, 
+/**
+ * Entries of datastores that match and stay.
+ */
+kept: number, };
 
 /**
  * `neigh.change`: one neighbour by hand.
@@ -1073,6 +1196,64 @@ ip: string,
 from: string | null, };
 
 /**
+ * Notification `fdb`: one entry was made, changed or removed, by hand or by a datastore; for what is learned see `learned`.
+ */
+export type FdbNotification = { 
+/**
+ * Name of the TAP device.
+ */
+network: string, 
+/**
+ * `new`, `changed` or `deleted`.
+ */
+what: string, 
+/**
+ * The MAC.
+ */
+mac: Mac, 
+/**
+ * Where frames go, or went.
+ */
+destinations: Array<Destination>, 
+/**
+ * How the entry ends.
+ */
+state: EntryState, 
+/**
+ * `hand`, `etcd`, `file` or `learned`.
+ */
+source: string, 
+/**
+ * True where the MAC is a router's; absent elsewhere.
+ */
+router?: boolean, };
+
+/**
+ * Notification `neigh`: one neighbour was made, changed or removed.
+ */
+export type NeighbourNotification = { 
+/**
+ * Name of the TAP device.
+ */
+network: string, 
+/**
+ * `new`, `changed` or `deleted`.
+ */
+what: string, 
+/**
+ * Address or subnet.
+ */
+prefix: string, 
+/**
+ * The MAC that the proxy answers with, or answered with.
+ */
+lladdr: Mac, 
+/**
+ * `hand`, `etcd`, `file` or `kernel`.
+ */
+source: string, };
+
+/**
  * Notification `changed`: entries by hand of a network changed, or a network came or went.
  */
 export type ChangedEvent = { 
@@ -1223,6 +1404,7 @@ export interface Methods {
   "tables.patch": { params: TablesPatch; result: TablesChanged };
   "tables.dump": { params: NetworkName; result: TablesDump };
   "fdb.change": { params: FdbChange; result: Empty };
+  "fdb.flush": { params: FdbFlush; result: FdbFlushed };
   "neigh.change": { params: NeighChange; result: Empty };
   "host.read": { params: HostRead; result: HostFacts };
   "host.route_get": { params: RouteGet; result: RouteFacts };
@@ -1242,6 +1424,8 @@ export interface Notifications {
   "aged": FdbEvent;
   "held": FdbEvent;
   "miss": MissEvent;
+  "fdb": FdbNotification;
+  "neigh": NeighbourNotification;
   "changed": ChangedEvent;
   "link": LinkEvent;
   "offload-disabled": OffloadEvent;

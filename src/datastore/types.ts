@@ -4,6 +4,7 @@
  */
 import type { NetworkConfig } from '../flannel/config.ts';
 import type { LeaseAttributes } from '../flannel/lease.ts';
+import type { Mac } from '../net/mac.ts';
 import type { Prefix } from '../net/prefix.ts';
 
 /** What one host publishes: its subnet and how to reach it. */
@@ -11,6 +12,8 @@ export interface Lease {
   /** Name of the key below `subnets/`, such as `10.246.81.0-24`; unique in a datastore. */
   readonly key: string;
   readonly subnet: Prefix;
+  /** Of a host that serves both families. */
+  readonly subnet6?: Prefix;
   readonly attributes: LeaseAttributes;
 }
 
@@ -53,6 +56,15 @@ export interface OwnHost {
   readonly attributes: LeaseAttributes;
   /** Subnet of the last run, taken again if it is still free. */
   readonly previousSubnet?: Prefix | undefined;
+  /** The same for the IPv6 half of a dual-stack network. */
+  readonly previousSubnet6?: Prefix | undefined;
+  /**
+   * Every VtepMAC by which a lease with our PublicIP is known to be ours. A lease with another one is another host's, and
+   * `join` rejects. Absent: whatever carries our PublicIP is ours.
+   */
+  readonly ourMacs?: readonly Mac[] | undefined;
+  /** PublicIPs that we had before: a lease with one of them and one of `ourMacs` is ours and gets the new PublicIP. */
+  readonly formerPublicIps?: readonly string[] | undefined;
 }
 
 export interface Datastore {

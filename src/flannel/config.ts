@@ -4,13 +4,31 @@
  */
 
 import { AddressError, quote } from '../net/errors.ts';
-import { type Ipv4, ipv4ToNumber, numberToIpv4, parseIpv4 } from '../net/ip.ts';
-import { type Prefix, parseNetworkOf, prefixBase, prefixContains, prefixFamily, prefixLength } from '../net/prefix.ts';
+import {
+  bigIntToIp,
+  type Ipv4,
+  type Ipv6,
+  ipToBigInt,
+  ipv4ToNumber,
+  numberToIpv4,
+  parseIpv4,
+  parseIpv6,
+} from '../net/ip.ts';
+import {
+  type Prefix,
+  parseNetworkOf,
+  prefixBase,
+  prefixContains,
+  prefixFamily,
+  prefixLength,
+  prefixOf,
+} from '../net/prefix.ts';
 import { GoObject, parseGoObject } from './go-json.ts';
+import { HOST_GW, VXLAN } from './lease.ts';
 
-/** The `Backend` object of type vxlan. */
-export interface VxlanBackend {
-  readonly type: 'vxlan';
+/** The `Backend` object. Of host-gw, which has no tunnel, only the type counts. */
+export interface Backend {
+  readonly type: 'vxlan' | 'host-gw';
   /** 1 where absent, as with flannel. */
   readonly vni: number;
   /** 8472 where absent or 0: the kernel's default for devices made without a port, which flannel leaves in place. */
@@ -31,7 +49,17 @@ export interface NetworkConfig {
   readonly subnetMax: Ipv4;
   readonly enableIpv4: boolean;
   readonly enableIpv6: boolean;
-  readonly backend: VxlanBackend;
+  /** Present exactly with `enableIpv6`. */
+  readonly ipv6?: Ipv6Range;
+  readonly backend: Backend;
+}
+
+/** The IPv6 half of a dual-stack network. */
+export interface Ipv6Range {
+  readonly network: Prefix;
+  readonly subnetLen: number;
+  readonly subnetMin: Ipv6;
+  readonly subnetMax: Ipv6;
 }
 
 /** Default of `Backend.VNI`. */
@@ -57,8 +85,39 @@ export function networkConfigOf(value: unknown): NetworkConfig {
   return readNetworkConfig(new GoObject(value, 'INVALID_CONFIG', ''));
 }
 
+/** A configuration as the JSON that `parseNetworkConfig` makes it of again. */
+export function formatNetworkConfig(config: NetworkConfig): string {
+  const { network, subnetLen, subnetMin, subnetMax, ipv6, backend } = config;
+  const { vni, port, mtu, learning, gbp, directRouting } = backend;
+  return JSON.stringify({
+    Network: network,
+    SubnetLen: subnetLen,
+    SubnetMin: subnetMin,
+    SubnetMax: subnetMax,
+    ...(ipv6 === undefined
+      ? {}
+      : {
+          EnableIPv6: true,
+          IPv6Network: ipv6.network,
+          IPv6SubnetLen: ipv6.subnetLen,
+          IPv6SubnetMin: ipv6.subnetMin,
+          IPv6SubnetMax: ipv6.subnetMax,
+        }),
+    Backend: {
+      Type: backend.type,
+      VNI: vni,
+      Port: port,
+      ...(mtu === undefined ? {} : { MTU: mtu }),
+      Learning: learning,
+      GBP: gbp,
+      DirectRouting: directRouting,
+    },
+  });
+}
+
 function readNetworkConfig(fields: GoObject): NetworkConfig {
   refuseUnserved(fields);
+  const ipv6 = fields.boolean('EnableIPv6') === true ? readIpv6Range(fields) : undefined;
   const network = readNetwork(fields);
   const subnetLen = readSubnetLen(fields, network);
   return {
@@ -66,23 +125,18 @@ function readNetworkConfig(fields: GoObject): NetworkConfig {
     subnetLen,
     ...readRange(fields, network, subnetLen),
     enableIpv4: true,
-    enableIpv6: false,
+    enableIpv6: ipv6 !== undefined,
+    ...(ipv6 === undefined ? {} : { ipv6 }),
     backend: readBackend(fields),
   };
 }
 
 function refuseUnserved(fields: GoObject): void {
-  if (fields.boolean('EnableIPv6') === true) {
-    throw fields.error(
-      'EnableIPv6',
-      'is true, and IPv6 overlays are not served yet: run vtepd on a network without EnableIPv6',
-      'UNSUPPORTED_CONFIG',
-    );
-  }
   if (fields.boolean('EnableIPv4') === false) {
     throw fields.error(
       'EnableIPv4',
-      'is false, and networks without IPv4 are not served yet: remove the field or set it to true',
+      // Flannel writes PublicIP 0.0.0.0 for such hosts, and the second host takes over the lease of the first.
+      'is false: flannel on etcd cannot tell hosts without IPv4 apart, so such networks are not served; remove the field or set it to true',
       'UNSUPPORTED_CONFIG',
     );
   }
@@ -156,23 +210,63 @@ function readBound(fields: GoObject, name: string, network: Prefix, size: number
   return value;
 }
 
-function readBackend(fields: GoObject): VxlanBackend {
+/** The rules of `Network`, in IPv6: /64 by default, at most /126, and room for four subnets. */
+function readIpv6Range(fields: GoObject): Ipv6Range {
+  const text = fields.string('IPv6Network');
+  if (text === undefined) {
+    throw fields.error('IPv6Network', 'is missing, and EnableIPv6 is true: write a network such as "fd00:246::/48"');
+  }
+  const network = readAddress(fields, 'IPv6Network', () => parseNetworkOf(text));
+  const networkLen = prefixLength(network);
+  if (prefixFamily(network) !== 6 || networkLen === 0 || networkLen > 124) {
+    throw fields.error('IPv6Network', `is ${quote(text)}: write an IPv6 network of /1 to /124 such as "fd00:246::/48"`);
+  }
+  const given = fields.integer('IPv6SubnetLen', 0, 126) ?? 0;
+  if (given !== 0 && given < networkLen + 2) {
+    throw fields.error('IPv6SubnetLen', `is ${given}, and ${network} has no room for four such subnets: write more`);
+  }
+  const subnetLen = given !== 0 ? given : networkLen <= 62 ? 64 : networkLen + 2;
+  const size = 1n << BigInt(128 - subnetLen);
+  const base = ipToBigInt(prefixBase(network));
+  const last = base + (1n << BigInt(128 - networkLen)) - size;
+  const bound = (name: string): bigint | undefined => readIpv6Bound(fields, name, network, subnetLen);
+  const subnetMin = bound('IPv6SubnetMin') ?? base + size;
+  const subnetMax = bound('IPv6SubnetMax') ?? last;
+  if (subnetMin > subnetMax) {
+    throw fields.error('IPv6SubnetMin', 'is above IPv6SubnetMax: no subnet is left to lease, widen the range');
+  }
+  const toIp = (value: bigint): Ipv6 => bigIntToIp(value, 6) as Ipv6;
+  return { network, subnetLen, subnetMin: toIp(subnetMin), subnetMax: toIp(subnetMax) };
+}
+
+function readIpv6Bound(fields: GoObject, name: string, network: Prefix, subnetLen: number): bigint | undefined {
+  const text = fields.string(name);
+  if (text === undefined || text === '::') return undefined;
+  const bound = readAddress(fields, name, () => parseIpv6(text));
+  if (!prefixContains(network, bound) || prefixBase(prefixOf(bound, subnetLen)) !== bound) {
+    throw fields.error(name, `is ${bound}, not the base of a /${subnetLen} inside ${network}`);
+  }
+  return ipToBigInt(bound);
+}
+
+function readBackend(fields: GoObject): Backend {
   const backend = fields.object('Backend');
   if (backend === undefined) {
     // Flannel's code takes udp here, its manual says vxlan: only the code runs on the peers.
     throw fields.error(
       'Backend',
-      'is missing, which means the type "udp" to flannel, and vtepd serves "vxlan" only: write "Backend": {"Type": "vxlan"}',
+      'is missing, which means the type "udp" to flannel, and vtepd does not serve that yet: write "Backend": {"Type": "vxlan"}',
       'UNSUPPORTED_CONFIG',
     );
   }
-  const type = backend.string('Type') ?? '';
-  if (type.toLowerCase() !== 'vxlan') {
+  const written = backend.string('Type') ?? '';
+  const type = written.toLowerCase();
+  if (type !== VXLAN && type !== HOST_GW) {
     throw backend.error(
       'Type',
-      type === ''
+      written === ''
         ? 'is missing: write "vxlan"'
-        : `is ${quote(type)}, and vtepd serves "vxlan" only: use flanneld for this network, or change its type on all hosts`,
+        : `is ${quote(written)}, which is not served ${type === 'udp' ? 'yet' : 'here'} (vxlan and host-gw are): use flanneld for this network, or change its type on all hosts`,
       'UNSUPPORTED_CONFIG',
     );
   }
@@ -185,7 +279,7 @@ function readBackend(fields: GoObject): VxlanBackend {
     );
   }
   return {
-    type: 'vxlan',
+    type,
     vni: backend.integer('VNI', 0, VNI_MAX) ?? DEFAULT_VNI,
     port: backend.integer('Port', 0, 65535) || DEFAULT_PORT,
     ...(mtu === 0 ? {} : { mtu }),

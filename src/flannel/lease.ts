@@ -17,10 +17,15 @@ export interface LeaseAttributes {
   readonly vtepMac?: Mac;
   /** Never compared by anybody; flannel holds it in 16 bits. */
   readonly vni?: number;
+  /** MAC of the tunnel device for the IPv6 overlay, which is another one. */
+  readonly vtepMac6?: Mac;
 }
 
 /** `BackendType` of hosts that we exchange frames with. */
 export const VXLAN = 'vxlan';
+
+/** `BackendType` of hosts that are reached by plain routes. */
+export const HOST_GW = 'host-gw';
 
 /** Reads a lease's JSON as flannel does; a vxlan lease must carry a usable VtepMAC. Throws `FlannelError`. */
 export function parseLeaseAttributes(text: string): LeaseAttributes {
@@ -33,17 +38,22 @@ export function parseLeaseAttributes(text: string): LeaseAttributes {
     backendType,
     // Other backends put what they like into BackendData, a bare string for example.
     ...(backendType === VXLAN ? readBackendData(fields) : {}),
+    ...(backendType === VXLAN && fields.has('BackendV6Data')
+      ? { vtepMac6: readVtepMac(fields, 'BackendV6Data').vtepMac }
+      : {}),
   };
 }
 
 /** Writes a lease byte for byte as flannel does: one line, fields in the order of its structs. */
 export function formatLeaseAttributes(attributes: LeaseAttributes): string {
-  const { publicIp, publicIpv6, backendType, vtepMac, vni } = attributes;
+  const { publicIp, publicIpv6, backendType, vtepMac, vni = 0, vtepMac6 } = attributes;
+  const data = (mac: Mac) => ({ VNI: vni & VNI_FIELD, VtepMAC: mac });
   return JSON.stringify({
     PublicIP: publicIp,
     PublicIPv6: publicIpv6 ?? null,
     ...(backendType === '' ? {} : { BackendType: backendType }),
-    ...(vtepMac === undefined ? {} : { BackendData: { VNI: (vni ?? 0) & VNI_FIELD, VtepMAC: vtepMac } }),
+    ...(vtepMac === undefined ? {} : { BackendData: data(vtepMac) }),
+    ...(vtepMac6 === undefined ? {} : { BackendV6Data: data(vtepMac6) }),
   });
 }
 
@@ -68,16 +78,21 @@ function readPublicIp(fields: GoObject): Ipv4 {
 }
 
 function readBackendData(fields: GoObject): { vtepMac: Mac; vni?: number } {
-  const data = fields.object('BackendData');
-  if (data === undefined) throw fields.error('BackendData', 'is missing: a vxlan lease names its VtepMAC there');
+  const { data, vtepMac } = readVtepMac(fields, 'BackendData');
+  const vni = data.integer('VNI', 0, 0xff_ffff);
+  return vni === undefined ? { vtepMac } : { vtepMac, vni };
+}
+
+function readVtepMac(fields: GoObject, name: string): { data: GoObject; vtepMac: Mac } {
+  const data = fields.object(name);
+  if (data === undefined) throw fields.error(name, 'is missing: a vxlan lease names its VtepMAC there');
   const text = data.string('VtepMAC');
   if (text === undefined) throw data.error('VtepMAC', "is missing: write the MAC of the host's tunnel device");
   const vtepMac = guard(data, 'VtepMAC', () => parseMac(text));
   if (!isUnicastMac(vtepMac)) {
     throw data.error('VtepMAC', `is ${vtepMac}, which no device owns: write the MAC of the host's tunnel device`);
   }
-  const vni = data.integer('VNI', 0, 0xff_ffff);
-  return vni === undefined ? { vtepMac } : { vtepMac, vni };
+  return { data, vtepMac };
 }
 
 function guard<T>(fields: GoObject, name: string, read: () => T): T {

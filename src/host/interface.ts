@@ -4,7 +4,7 @@
  * route's. Pure.
  */
 import type { AddressFacts, HostFacts, LinkFacts } from '../dataplane/protocol.ts';
-import { type Ipv4, parseIpv4 } from '../net/ip.ts';
+import { type Ipv4, type Ipv6, parseIpv4, parseIpv6 } from '../net/ip.ts';
 import { parseNetworkOf, prefixContains } from '../net/prefix.ts';
 
 export interface Underlay {
@@ -14,6 +14,11 @@ export interface Underlay {
   readonly address: Ipv4;
   /** What peers send to; another than `address` behind a NAT. */
   readonly publicIp: Ipv4;
+}
+
+export interface UnderlayIpv6 {
+  readonly address: Ipv6;
+  readonly publicIp: Ipv6;
 }
 
 export class InterfaceError extends Error {
@@ -29,6 +34,24 @@ export function chooseUnderlay(
 ): Underlay {
   const { link, address } = choose(facts, wanted);
   return { name: link.name, mtu: link.mtu, address, publicIp: wanted.publicIp ?? address };
+}
+
+/** The IPv6 side of the interface that was chosen: flannel wants both families on one. */
+export function chooseIpv6(facts: HostFacts, name: string, wanted: Ipv6 | undefined): UnderlayIpv6 {
+  const link = facts.links.find((candidate) => candidate.name === name);
+  const usable = (link?.addresses ?? []).filter((fact) => fact.address.includes(':') && fact.scope === 'global');
+  const [best] = usable.toSorted((a, b) => rank6(a) - rank6(b));
+  if (best === undefined) {
+    throw new InterfaceError(
+      `${name} has no global IPv6 address, and the network has EnableIPv6: add one, or name another interface with --iface`,
+    );
+  }
+  const address = parseIpv6(bare(best));
+  return { address, publicIp: wanted ?? address };
+}
+
+function rank6(fact: AddressFacts): number {
+  return (fact.deprecated ? 4 : 0) + (fact.permanent ? 0 : 2) + (fact.temporary ? 1 : 0);
 }
 
 interface Choice {

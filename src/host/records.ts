@@ -20,8 +20,18 @@ export interface NetworkRecord {
 /** What `vtepd run` remembers from one run to the next. */
 export interface DaemonRecord {
   readonly mac?: string;
+  /** The MACs of earlier runs, the latest first: a lease with one of them is ours. */
+  readonly macs?: readonly string[];
   readonly device?: string;
+  /** The same of the tunnel for the IPv6 overlay. */
+  readonly mac6?: string;
+  readonly device6?: string;
+  /** Networks whose routes may lie on the underlay. */
+  readonly direct?: readonly string[];
+  /** What peers sent to. */
+  readonly publicIp?: string;
   readonly subnet?: string;
+  readonly subnet6?: string;
   readonly subnetFile?: string;
 }
 
@@ -32,7 +42,10 @@ export function recordNetwork(paths: Paths, state: NetworkState): void {
     ifindex: state.ifindex,
     bootId: bootId(),
   };
-  writeWhole(recordPath(paths, state.spec.name), `${JSON.stringify(record)}\n`);
+  const path = recordPath(paths, state.spec.name);
+  const text = `${JSON.stringify(record)}\n`;
+  // Asked for at every look at the network: the disk is not to be worn out by it.
+  if (readIfThere(path) !== text) writeWhole(path, text);
 }
 
 export function forgetNetwork(paths: Paths, name: string): void {
@@ -65,11 +78,34 @@ export function forgetAllNetworks(paths: Paths): string[] {
 
 export function readDaemonRecord(paths: Paths): DaemonRecord {
   const value = parseObject(readIfThere(paths.daemonState)) ?? {};
-  const text = (key: keyof DaemonRecord): Partial<DaemonRecord> => {
+  const text = (key: Exclude<keyof DaemonRecord, 'macs' | 'direct'>): Partial<DaemonRecord> => {
     const found = value[key];
     return typeof found === 'string' ? { [key]: found } : {};
   };
-  return { ...text('mac'), ...text('device'), ...text('subnet'), ...text('subnetFile') };
+  const list = (given: unknown): string[] =>
+    Array.isArray(given) ? given.filter((each) => typeof each === 'string') : [];
+  const macs = list(value.macs);
+  const direct = list(value.direct);
+  return {
+    ...text('mac'),
+    ...(macs.length > 0 ? { macs } : {}),
+    ...(direct.length > 0 ? { direct } : {}),
+    ...text('device'),
+    ...text('mac6'),
+    ...text('device6'),
+    ...text('publicIp'),
+    ...text('subnet'),
+    ...text('subnet6'),
+    ...text('subnetFile'),
+  };
+}
+
+/** Names of the several networks of which there is a record. */
+export function recordedDaemonNetworks({ stateDir, instance }: Paths): string[] {
+  const start = `${instance}@`;
+  return filesIn(stateDir)
+    .filter((file) => file.startsWith(start) && file.endsWith('.json') && !file.endsWith('.leases.json'))
+    .map((file) => file.slice(start.length, -'.json'.length));
 }
 
 export function writeDaemonRecord(paths: Paths, record: DaemonRecord): void {
@@ -81,8 +117,12 @@ function recordPath(paths: Paths, name: string): string {
 }
 
 function recordFiles(paths: Paths): string[] {
+  return filesIn(paths.networkRecords).filter((file) => file.endsWith('.json'));
+}
+
+function filesIn(directory: string): string[] {
   try {
-    return readdirSync(paths.networkRecords).filter((file) => file.endsWith('.json'));
+    return readdirSync(directory);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;

@@ -10,6 +10,8 @@ export interface Health {
   readonly ready: boolean;
   readonly plane: string;
   readonly datastore: string;
+  /** Since when; of a stale datastore, up to when it was followed. */
+  readonly datastore_since: string;
   readonly datastore_reason: string | null;
   readonly lease: string;
   readonly lease_reason: string | null;
@@ -19,9 +21,10 @@ export function healthOf(status: ControllerStatus): Health {
   const failing = status.ready && (status.plane.state === 'down' || status.leaseLost !== null);
   return {
     status: failing ? 'failing' : status.ready ? 'ok' : 'starting',
-    ready: status.ready,
+    ready: status.ready && !failing,
     plane: status.plane.state,
     datastore: status.datastore.state,
+    datastore_since: status.datastore.since,
     datastore_reason: status.datastore.reason,
     lease: status.leaseLost !== null ? 'lost' : status.lease === null ? 'none' : status.lease.subnet,
     lease_reason: status.leaseLost,

@@ -6,6 +6,9 @@
  *   neighbour  subnet -> VtepMAC: every address of the subnet answers with the peer's MAC
  *   route      subnet via its base, on-link ("peer"), or one route for the whole network ("network")
  *
+ * A peer that is on the same link, where DirectRouting or the host-gw backend asks for it (`setDirect`), has only the route
+ * `subnet via PublicIP` on the underlay, and stays among those that may send to us: it may still choose the tunnel.
+ *
  * Leases that contradict each other are settled by key, in two steps, so that the order of events never matters: of
  * several keys for one subnet the lowest is elected; of the elected leases with one MAC the lowest names the PublicIP, and
  * those with another PublicIP stay out of the tables until it goes. The work for an event grows with what the event
@@ -13,11 +16,21 @@
  */
 import type { FdbEntry, Neighbour, TablesPatch } from '../dataplane/protocol.ts';
 import type { BadKey, DatastoreEvent, Lease } from '../datastore/types.ts';
-import type { Ip, Ipv4 } from '../net/ip.ts';
+import { VXLAN } from '../flannel/lease.ts';
+import type { Ip } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
-import { type Prefix, prefixBase, prefixContains } from '../net/prefix.ts';
+import { type Prefix, prefixBase, prefixContains, prefixFamily } from '../net/prefix.ts';
 import { compare, Groups, sorted } from './groups.ts';
-import { contradiction, judge, type OwnIdentity, type Peer, type PeerWarning, type Verdict } from './rules.ts';
+import {
+  contradiction,
+  judge,
+  type OwnIdentity,
+  type Peer,
+  type PeerWarning,
+  partOf,
+  type Scope,
+  type Verdict,
+} from './rules.ts';
 
 export type { OwnIdentity, Peer, PeerWarning, WarningKind } from './rules.ts';
 
@@ -33,6 +46,8 @@ export interface DesiredRoute {
   readonly destination: Prefix;
   readonly via?: Ip;
   readonly onlink: boolean;
+  /** The underlay interface of a direct route; absent: our own device. */
+  readonly dev?: string;
 }
 
 /** `peer`: a route for each subnet, as flannel makes them. `network`: one for all. */
@@ -64,11 +79,20 @@ export interface PeerStateOptions {
   readonly own: OwnIdentity;
   readonly network: Prefix;
   readonly routeMode: RouteMode;
+  /** `vxlan` if left out. */
+  readonly backend?: string;
+}
+
+/** What is programmed for one subnet. */
+interface Row {
+  /** Absent where traffic goes by a direct route, or by none. */
+  readonly mac: Mac | undefined;
+  readonly route: DesiredRoute | undefined;
 }
 
 export class PeerState {
   private own: OwnIdentity;
-  private readonly network: Prefix;
+  private readonly scope: Scope;
   private readonly routeMode: RouteMode;
   private currentRevision = 0;
 
@@ -76,25 +100,37 @@ export class PeerState {
   private readonly verdicts = new Map<string, Verdict>();
   private badKeys = new Map<string, string>();
   private otherBackends = 0;
+  private usable = 0;
 
   private readonly bySubnet = new Groups<Prefix, string>();
   private readonly byMac = new Groups<Mac, Prefix>();
-  private readonly byPublicIp = new Groups<Ipv4, string>();
+  private readonly byPublicIp = new Groups<Ip, string>();
   private readonly elected = new Map<Prefix, Peer>();
 
-  private readonly fdb = new Map<Mac, Ipv4>();
-  private readonly neighbours = new Map<Prefix, Mac>();
+  /** Interfaces by which PublicIPs are reached without a gateway. */
+  private readonly direct = new Map<Ip, string>();
+  /** Which PublicIP counts for a MAC. */
+  private readonly winners = new Map<Mac, Ip>();
+  private readonly fdb = new Map<Mac, Ip>();
+  private readonly rows = new Map<Prefix, Row>();
+  private readonly extraPeers = new Set<Ip>();
   private readonly warningsByCause = new Map<string, PeerWarning>();
 
   constructor(options: PeerStateOptions) {
     this.own = options.own;
-    this.network = options.network;
+    const { network, backend = VXLAN } = options;
+    this.scope = { network, family: prefixFamily(network), backend };
     this.routeMode = options.routeMode;
   }
 
   /** Revision of the tables: the datastore's at the last change. */
   get revision(): number {
     return this.currentRevision;
+  }
+
+  /** Usable leases of other hosts. */
+  get peerCount(): number {
+    return this.usable;
   }
 
   /** Leases of hosts with another backend: ignored, as every vxlan host ignores them. */
@@ -124,8 +160,8 @@ export class PeerState {
         return this.update(gone, put, event.revision, false);
       }
       case 'lease-regained': {
-        const { key, subnet, attributes } = event.lease;
-        return this.setOwn({ publicIp: attributes.publicIp, key, subnet, mac: attributes.vtepMac ?? this.own.mac });
+        const part = partOf(event.lease, this.scope.family);
+        return this.setOwn(part === undefined ? this.own : { ...part, mac: part.mac ?? this.own.mac });
       }
       case 'stale':
       case 'fresh':
@@ -140,19 +176,52 @@ export class PeerState {
     return this.update([], [...this.leases.values()], this.currentRevision, false);
   }
 
+  /** PublicIPs of all usable leases. */
+  publicIps(): Ip[] {
+    return [...this.byPublicIp.keys()];
+  }
+
+  /**
+   * Tells which PublicIPs are reached without a gateway, and by which interface; `undefined`: by none. What is not named
+   * stays as it is. The tables change within their revision: send them whole.
+   */
+  setDirect(hops: Iterable<readonly [Ip, string | undefined]>): PeerChange {
+    const touched = new Touched();
+    for (const [ip, dev] of hops) {
+      if (this.direct.get(ip) === dev) continue;
+      if (dev === undefined) this.direct.delete(ip);
+      else this.direct.set(ip, dev);
+      for (const key of this.byPublicIp.members(ip)) {
+        const peer = this.verdicts.get(key)?.peer;
+        if (peer !== undefined) touched.add(peer);
+        if (peer?.mac !== undefined) touched.macs.add(peer.mac);
+      }
+    }
+    const base = this.currentRevision;
+    return { base, revision: base, ...this.settle(touched), warnings: [] };
+  }
+
+  /** Interface by which a PublicIP is reached without a gateway. */
+  directTo(ip: Ip): string | undefined {
+    return this.direct.get(ip);
+  }
+
   /** The whole desired tables, sorted. */
   tables(): DesiredTables {
     return {
       fdb: sorted(this.fdb).map(([mac, ip]) => fdbEntry(mac, ip)),
-      neighbours: sorted(this.neighbours).map(([prefix, lladdr]) => ({ prefix, lladdr })),
-      peers: [],
+      neighbours: sorted(this.rows).flatMap(([prefix, { mac }]) =>
+        mac === undefined ? [] : [{ prefix, lladdr: mac }],
+      ),
+      peers: [...this.extraPeers].sort(compare),
     };
   }
 
   /** The whole desired routes, sorted by destination. */
   routes(): DesiredRoute[] {
-    const routes = sorted(this.neighbours).flatMap(([subnet]) => this.routeOf(subnet) ?? []);
-    return this.routeMode === 'network' ? [{ destination: this.network, onlink: false }, ...routes] : routes;
+    const routes = sorted(this.rows).flatMap(([, { route }]) => route ?? []);
+    const whole = this.routeMode === 'network' && this.scope.backend === VXLAN;
+    return whole ? [{ destination: this.scope.network, onlink: false }, ...routes] : routes;
   }
 
   /** Every usable lease, sorted by key. */
@@ -200,17 +269,19 @@ export class PeerState {
     touched.keys.add(key);
     if (verdict.otherBackend) this.otherBackends -= 1;
     if (verdict.peer === undefined) return;
+    this.usable -= 1;
     this.bySubnet.remove(verdict.peer.subnet, key);
     this.byPublicIp.remove(verdict.peer.publicIp, key);
     touched.add(verdict.peer);
   }
 
   private enter(lease: Lease, touched: Touched): void {
-    const verdict = judge(lease, this.own, this.network);
+    const verdict = judge(lease, this.own, this.scope);
     this.verdicts.set(lease.key, verdict);
     touched.keys.add(lease.key);
     if (verdict.otherBackend) this.otherBackends += 1;
     if (verdict.peer === undefined) return;
+    this.usable += 1;
     this.bySubnet.add(verdict.peer.subnet, lease.key);
     this.byPublicIp.add(verdict.peer.publicIp, lease.key);
     touched.add(verdict.peer);
@@ -220,7 +291,7 @@ export class PeerState {
   private elect(touched: Touched): void {
     for (const subnet of touched.subnets) {
       const before = this.elected.get(subnet);
-      if (before !== undefined) {
+      if (before?.mac !== undefined) {
         this.byMac.remove(before.mac, subnet);
         touched.macs.add(before.mac);
       }
@@ -230,6 +301,7 @@ export class PeerState {
         this.elected.delete(subnet);
       } else {
         this.elected.set(subnet, peer);
+        if (peer.mac === undefined) continue;
         this.byMac.add(peer.mac, subnet);
         touched.macs.add(peer.mac);
       }
@@ -248,7 +320,10 @@ export class PeerState {
     };
     const subnets = new Set(touched.subnets);
     for (const mac of touched.macs) {
-      const ip = this.claimants(mac)[0]?.publicIp;
+      const winner = this.claimants(mac)[0]?.publicIp;
+      if (winner === undefined) this.winners.delete(mac);
+      else this.winners.set(mac, winner);
+      const ip = winner === undefined || this.direct.has(winner) ? undefined : winner;
       if (ip !== this.fdb.get(mac)) {
         if (ip === undefined) {
           this.fdb.delete(mac);
@@ -260,23 +335,31 @@ export class PeerState {
       }
       for (const subnet of this.byMac.members(mac)) subnets.add(subnet);
     }
+    for (const ip of touched.publicIps) {
+      const wanted = this.scope.backend === VXLAN && this.direct.has(ip) && this.byPublicIp.has(ip);
+      if (wanted === this.extraPeers.has(ip)) continue;
+      if (wanted) {
+        this.extraPeers.add(ip);
+        tables.peers_add.push(ip);
+      } else {
+        this.extraPeers.delete(ip);
+        tables.peers_remove.push(ip);
+      }
+    }
     const added: DesiredRoute[] = [];
     const removed: DesiredRoute[] = [];
     for (const subnet of subnets) {
-      const peer = this.elected.get(subnet);
-      const mac = peer !== undefined && this.fdb.get(peer.mac) === peer.publicIp ? peer.mac : undefined;
-      const before = this.neighbours.get(subnet);
-      if (mac === before) continue;
-      const route = this.routeOf(subnet);
-      if (mac === undefined) {
-        this.neighbours.delete(subnet);
-        tables.neighbours_remove.push(subnet);
-        if (route !== undefined) removed.push(route);
-      } else {
-        this.neighbours.set(subnet, mac);
-        tables.neighbours_set.push({ prefix: subnet, lladdr: mac });
-        if (before === undefined && route !== undefined) added.push(route);
+      const row = this.rowOf(subnet);
+      const before = this.rows.get(subnet);
+      if (row === undefined) this.rows.delete(subnet);
+      else this.rows.set(subnet, row);
+      if (row?.mac !== before?.mac) {
+        if (row?.mac === undefined) tables.neighbours_remove.push(subnet);
+        else tables.neighbours_set.push({ prefix: subnet, lladdr: row.mac });
       }
+      if (sameRoute(row?.route, before?.route)) continue;
+      if (before?.route !== undefined) removed.push(before.route);
+      if (row?.route !== undefined) added.push(row.route);
     }
     const tablesUnchanged = Object.values(tables).every((list) => list.length === 0);
     return { tables, tablesUnchanged, routes: { added, removed } };
@@ -290,13 +373,23 @@ export class PeerState {
       .sort((a, b) => compare(a.key, b.key));
   }
 
-  private routeOf(subnet: Prefix): DesiredRoute | undefined {
-    if (this.routeMode === 'network' && prefixContains(this.network, subnet)) return undefined;
-    return { destination: subnet, via: prefixBase(subnet), onlink: true };
+  private rowOf(subnet: Prefix): Row | undefined {
+    const peer = this.elected.get(subnet);
+    if (peer === undefined) return undefined;
+    const { mac, publicIp } = peer;
+    if (mac !== undefined && this.winners.get(mac) !== publicIp) return undefined;
+    const dev = this.direct.get(publicIp);
+    if (dev !== undefined) {
+      return { mac: undefined, route: { destination: subnet, via: publicIp, onlink: false, dev } };
+    }
+    // Without a tunnel there is no other way.
+    if (mac === undefined) return undefined;
+    const covered = this.routeMode === 'network' && prefixContains(this.scope.network, subnet);
+    return { mac, route: covered ? undefined : { destination: subnet, via: prefixBase(subnet), onlink: true } };
   }
 
   private isActive(peer: Peer): boolean {
-    return this.elected.get(peer.subnet)?.key === peer.key && this.neighbours.get(peer.subnet) === peer.mac;
+    return this.elected.get(peer.subnet)?.key === peer.key && this.rows.has(peer.subnet);
   }
 
   /** Brings the warnings about all that was touched up to date; yields the new ones. */
@@ -333,7 +426,7 @@ class Touched {
   readonly keys = new Set<string>();
   readonly subnets = new Set<Prefix>();
   readonly macs = new Set<Mac>();
-  readonly publicIps = new Set<Ipv4>();
+  readonly publicIps = new Set<Ip>();
 
   add(peer: Peer): void {
     this.subnets.add(peer.subnet);
@@ -341,6 +434,10 @@ class Touched {
   }
 }
 
-function fdbEntry(mac: Mac, ip: Ipv4): FdbEntry {
+function sameRoute(a: DesiredRoute | undefined, b: DesiredRoute | undefined): boolean {
+  return a?.destination === b?.destination && a?.via === b?.via && a?.dev === b?.dev && a?.onlink === b?.onlink;
+}
+
+function fdbEntry(mac: Mac, ip: Ip): FdbEntry {
   return { mac, destinations: [{ ip }], state: 'permanent' };
 }

@@ -15,6 +15,14 @@ export class Groups<K, M extends string> {
     if (members?.delete(member) && members.size === 0) this.groups.delete(group);
   }
 
+  has(group: K): boolean {
+    return this.groups.has(group);
+  }
+
+  keys(): IterableIterator<K> {
+    return this.groups.keys();
+  }
+
   /** Sorted. */
   members(group: K): M[] {
     return [...(this.groups.get(group) ?? [])].sort(compare);

@@ -1,13 +1,17 @@
 /**
- * Desired addresses and routes of one device against what the kernel holds -> operations. Only our device is touched. Of
- * what is found on it, ours are the routes marked with `ROUTE_PROTOCOL` and the addresses of full length (`/32`, `/128`,
- * the only ones that we set): what an operator adds by hand stays.
+ * Desired addresses and routes of one network against what the kernel holds -> operations. Ours are, on our device, the
+ * routes marked with `ROUTE_PROTOCOL` and the addresses of full length (`/32`, `/128`, the only ones that we set), and on
+ * other devices the marked routes to the network's subnets: what an operator adds by hand stays.
  */
 import { type HostFacts, type HostOperation, ROUTE_PROTOCOL, type RouteFacts } from '../dataplane/protocol.ts';
+import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { DesiredRoute } from './desired.ts';
 
 export interface DesiredHost {
-  readonly dev: string;
+  /** Absent for a network without a device of its own. */
+  readonly dev?: string | undefined;
+  /** The network whose marked routes on other devices are ours. */
+  readonly within?: Prefix | undefined;
   /** Address and length, such as `10.246.30.0/32`. */
   readonly addresses: readonly string[];
   readonly routes: readonly DesiredRoute[];
@@ -21,45 +25,55 @@ export interface HostPlan {
 
 /** What makes `facts` equal to `desired`; empty when they are. */
 export function planHost(facts: HostFacts, desired: DesiredHost): HostPlan {
-  const link = facts.links.find((candidate) => candidate.name === desired.dev);
-  if (link === undefined) {
-    return { operations: [], conflicts: [`device ${desired.dev} does not exist: no address and no route is set`] };
-  }
-  const addresses = planAddresses(link.addresses, desired);
+  const { dev } = desired;
   const routes = planRoutes(facts.routes, desired);
-  const up: HostOperation[] = link.up ? [] : [{ op: 'link.set', dev: desired.dev, up: true }];
+  if (dev === undefined) return routes;
+  const link = facts.links.find((candidate) => candidate.name === dev);
+  if (link === undefined) {
+    return { operations: [], conflicts: [`device ${dev} does not exist: no address and no route is set`] };
+  }
+  const addresses = planAddresses(link.addresses, dev, desired.addresses);
+  const up: HostOperation[] = link.up ? [] : [{ op: 'link.set', dev, up: true }];
   return { operations: [...up, ...addresses, ...routes.operations], conflicts: routes.conflicts };
 }
 
-/** The operations for a difference that is already known; deletions come first. */
+/** The operations for a difference that is already known; deletions come first, a replaced route needs none. */
 export function routeOperations(
-  dev: string,
+  dev: string | undefined,
   routes: { readonly added: readonly DesiredRoute[]; readonly removed: readonly DesiredRoute[] },
 ): HostOperation[] {
+  const replaced = new Set(routes.added.map((route) => route.destination));
   return [
-    ...routes.removed.map((route) => deletion(dev, route.destination, route.via ?? null, null)),
-    ...routes.added.map((route) => replacement(dev, route)),
+    ...routes.removed.flatMap((route) =>
+      replaced.has(route.destination)
+        ? []
+        : [deletion(deviceOf(route, dev), route.destination, route.via ?? null, null)],
+    ),
+    ...routes.added.map((route) => replacement(deviceOf(route, dev), route)),
   ];
 }
 
 /** Additions first: without any IPv4 address the kernel flushes the device's routes (fib_inetaddr_event, NETDEV_DOWN). */
-function planAddresses(held: HostFacts['links'][number]['addresses'], desired: DesiredHost): HostOperation[] {
-  const wanted = new Set(desired.addresses);
+function planAddresses(
+  held: HostFacts['links'][number]['addresses'],
+  dev: string,
+  addresses: readonly string[],
+): HostOperation[] {
+  const wanted = new Set(addresses);
   const present = new Set(held.map((fact) => fact.address));
   const operations: HostOperation[] = [];
   for (const address of wanted) {
-    if (!present.has(address)) operations.push({ op: 'address.add', dev: desired.dev, address });
+    if (!present.has(address)) operations.push({ op: 'address.add', dev, address });
   }
   for (const { address, scope } of held) {
     if (!wanted.has(address) && scope === 'global' && /\/(?:32|128)$/.test(address) && !/:.*\/32$/.test(address)) {
-      operations.push({ op: 'address.del', dev: desired.dev, address });
+      operations.push({ op: 'address.del', dev, address });
     }
   }
   return operations;
 }
 
 function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan {
-  const { dev } = desired;
   const byDestination = new Map<string, RouteFacts[]>();
   for (const fact of held) {
     const facts = byDestination.get(fact.destination);
@@ -71,11 +85,16 @@ function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan
   const conflicts: string[] = [];
   const kept = new Set<RouteFacts>();
   for (const route of desired.routes) {
+    const dev = deviceOf(route, desired.dev);
     const metric = defaultMetric(route.destination);
     const rivals = (byDestination.get(route.destination) ?? []).filter((fact) => fact.metric === metric);
-    const other = rivals.find((fact) => fact.dev !== dev);
+    const other = rivals.find((fact) => fact.dev !== dev && !isOurs(fact, desired));
     const equal = rivals.find(
-      (fact) => isOurs(fact, dev) && (fact.via ?? undefined) === route.via && fact.onlink === route.onlink,
+      (fact) =>
+        fact.dev === dev &&
+        isOurs(fact, desired) &&
+        (fact.via ?? undefined) === route.via &&
+        fact.onlink === route.onlink,
     );
     if (equal !== undefined) {
       kept.add(equal);
@@ -91,13 +110,21 @@ function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan
     }
   }
   for (const fact of held) {
-    if (isOurs(fact, dev) && !kept.has(fact)) deletions.push(deletion(dev, fact.destination, fact.via, fact.metric));
+    if (isOurs(fact, desired) && !kept.has(fact)) {
+      deletions.push(deletion(fact.dev ?? '', fact.destination, fact.via, fact.metric));
+    }
   }
   return { operations: [...deletions, ...additions], conflicts };
 }
 
-function isOurs(fact: RouteFacts, dev: string): boolean {
-  return fact.dev === dev && fact.protocol === ROUTE_PROTOCOL;
+function isOurs(fact: RouteFacts, { dev, within }: DesiredHost): boolean {
+  if (fact.protocol !== ROUTE_PROTOCOL || fact.dev === null) return false;
+  return fact.dev === dev || (within !== undefined && prefixContains(within, fact.destination as Prefix));
+}
+
+/** A route without a device of its own is on the network's; a network without one has only direct routes. */
+function deviceOf(route: DesiredRoute, dev: string | undefined): string {
+  return route.dev ?? dev ?? '';
 }
 
 /** Priority of a route made without one: 0 for IPv4, IP6_RT_PRIO_USER for IPv6 (linux/ipv6_route.h). */

@@ -4,13 +4,13 @@
  */
 import type { Lease } from '../datastore/types.ts';
 import { VXLAN } from '../flannel/lease.ts';
-import type { Ipv4 } from '../net/ip.ts';
+import type { Family, Ip } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
 import { type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
 
 /** Our own host, as far as it is known: before the first join there is no key and no subnet. */
 export interface OwnIdentity {
-  readonly publicIp: Ipv4;
+  readonly publicIp: Ip;
   readonly key?: string | undefined;
   readonly subnet?: Prefix | undefined;
   readonly mac?: Mac | undefined;
@@ -44,12 +44,30 @@ export interface PeerWarning {
   readonly message: string;
 }
 
-/** A vxlan lease of another host, ready for the tables. */
+/** A lease of another host with our backend, ready for the tables. */
 export interface Peer {
   readonly key: string;
   readonly subnet: Prefix;
-  readonly publicIp: Ipv4;
-  readonly mac: Mac;
+  readonly publicIp: Ip;
+  /** Always present with vxlan. */
+  readonly mac?: Mac | undefined;
+}
+
+/** What of a lease concerns a network. */
+export interface Scope {
+  readonly network: Prefix;
+  /** The family of the overlay; each has its own tunnel. */
+  readonly family: Family;
+  /** Leases of hosts with another backend are ignored. */
+  readonly backend: string;
+}
+
+/** One family's part of a lease; undefined where its host does not serve that family. */
+export function partOf({ key, subnet, subnet6, attributes }: Lease, family: Family): Peer | undefined {
+  if (family === 4) return { key, subnet, publicIp: attributes.publicIp, mac: attributes.vtepMac };
+  const { publicIpv6, vtepMac6 } = attributes;
+  if (subnet6 === undefined || publicIpv6 === undefined) return undefined;
+  return { key, subnet: subnet6, publicIp: publicIpv6, mac: vtepMac6 };
 }
 
 export interface Verdict {
@@ -61,9 +79,10 @@ export interface Verdict {
 }
 
 /** Judges one lease by itself; what leases mean to each other is decided in desired.ts. */
-export function judge(lease: Lease, own: OwnIdentity, network: Prefix): Verdict {
-  const { key, subnet, attributes } = lease;
-  const { publicIp, vtepMac: mac } = attributes;
+export function judge(lease: Lease, own: OwnIdentity, { network, family, backend }: Scope): Verdict {
+  const part = partOf(lease, family);
+  if (part === undefined) return { otherBackend: false };
+  const { key, subnet, publicIp, mac } = part;
   if (key === own.key) {
     if (publicIp === own.publicIp) return { otherBackend: false };
     return leftOut('own-key-taken', key, `our lease ${key} now names ${publicIp}, not our PublicIP ${own.publicIp}`);
@@ -77,7 +96,8 @@ export function judge(lease: Lease, own: OwnIdentity, network: Prefix): Verdict 
       `${what}; delete it unless another host uses this address, which then must change`,
     );
   }
-  if (attributes.backendType !== VXLAN || mac === undefined) return { otherBackend: true };
+  if (lease.attributes.backendType !== backend || (backend === VXLAN && mac === undefined))
+    return { otherBackend: true };
   if (own.subnet !== undefined && prefixesOverlap(subnet, own.subnet)) {
     return leftOut(
       'overlaps-own-subnet',
@@ -94,11 +114,11 @@ export function judge(lease: Lease, own: OwnIdentity, network: Prefix): Verdict 
       );
     }
   }
-  if (mac === own.mac) {
+  if (backend === VXLAN && mac === own.mac) {
     const what = `lease ${key} of ${publicIp} publishes our own VtepMAC ${mac}`;
     return leftOut('own-mac', key, `${what}; give one of the two hosts another MAC (were they cloned?)`);
   }
-  const peer: Peer = { key, subnet, publicIp, mac };
+  const peer: Peer = backend === VXLAN ? part : { key, subnet, publicIp };
   if (prefixContains(network, subnet)) return { peer, otherBackend: false };
   const message = `lease ${key} of ${publicIp} lies outside the network ${network}; it is used, delete it if it is old`;
   return { peer, otherBackend: false, warning: { kind: 'outside-network', keys: [key], message } };

@@ -11,6 +11,8 @@ use super::underlay::Underlay;
 use crate::counters::LaneCounters;
 use crate::io::error::SysError;
 use crate::io::event;
+use crate::io::netlink::Netlink;
+use crate::io::netns::Netns;
 use crate::lane::{self, Report, Shared};
 use crate::log::Log;
 use crate::tables::{Network, Snapshot};
@@ -123,6 +125,9 @@ impl Engine {
     pub(super) fn publish(&mut self, name: &str) {
         let Some(held) = self.networks.get_mut(name) else { return };
         held.caches.stale |= std::mem::take(&mut held.master.neighbours_changed);
+        let (notices, lost) = held.master.journal.take(name);
+        self.events.suppressed += lost;
+        notices.iter().for_each(|(method, params)| self.events.push_change(method, params));
         let network = &held.master.network;
         let mut snapshot = Snapshot::clone(&self.shared.snapshot.load());
         if snapshot.networks.len() <= network.slot {
@@ -164,6 +169,7 @@ impl Engine {
 
     pub(super) fn tables_replace(&mut self, request: TablesReplace) -> Result<TablesChanged, RpcError> {
         let (now, name) = (self.now(), request.network.clone());
+        self.find_interfaces(&name, request.fdb.iter().flat_map(|entry| &entry.destinations))?;
         let changed = self.held(&name)?.master.replace(request, now)?;
         self.publish(&name);
         Ok(changed)
@@ -171,6 +177,7 @@ impl Engine {
 
     pub(super) fn tables_patch(&mut self, request: TablesPatch) -> Result<TablesChanged, RpcError> {
         let (now, name) = (self.now(), request.network.clone());
+        self.find_interfaces(&name, request.fdb_set.iter().flat_map(|entry| &entry.destinations))?;
         let changed = self.held(&name)?.master.patch(request, now)?;
         self.publish(&name);
         Ok(changed)
@@ -183,11 +190,41 @@ impl Engine {
 
     pub(super) fn fdb_change(&mut self, request: FdbChange) -> Result<Empty, RpcError> {
         let now = self.now();
+        self.find_interfaces(&request.network, request.destination.iter())?;
         let master = &mut self.held(&request.network)?.master;
         master.change_fdb(request.verb, request.mac, request.destination, request.state, request.router, now)?;
         self.publish(&request.network);
         self.changed(&request.network, "fdb");
         Ok(Empty {})
+    }
+
+    pub(super) fn fdb_flush(&mut self, request: FdbFlush) -> Result<FdbFlushed, RpcError> {
+        let now = self.now();
+        let flushed = self.held(&request.network)?.master.flush(&request, now);
+        self.publish(&request.network);
+        self.changed(&request.network, "fdb");
+        Ok(flushed)
+    }
+
+    /// Looks up the underlay interfaces that destinations name (`via`).
+    fn find_interfaces<'a>(
+        &mut self,
+        network: &str,
+        destinations: impl Iterator<Item = &'a Destination>,
+    ) -> Result<(), RpcError> {
+        let held = self.held(network)?;
+        let mut netlink = None;
+        for name in destinations.filter_map(|to| to.via.as_ref()) {
+            let netlink = match &netlink {
+                Some(netlink) => netlink,
+                None => netlink.insert(Netlink::open(&Netns::open(None)?)?),
+            };
+            let link = netlink.link_by_name(name)?;
+            let link =
+                link.ok_or_else(|| RpcError::new("ENODEV", format!("via {name}: no such interface on the underlay side")))?;
+            held.master.interfaces.insert(name.clone(), link.index);
+        }
+        Ok(())
     }
 
     pub(super) fn neigh_change(&mut self, request: NeighChange) -> Result<Empty, RpcError> {

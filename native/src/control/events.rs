@@ -7,6 +7,8 @@ use std::net::IpAddr;
 
 /// Notifications of one kind of thing sent in one tick (a second) at most.
 const PER_TICK: usize = 100;
+/// Changes of tables told in one tick at most; beside the others, so that a table that is replaced hides nothing else.
+const CHANGES_PER_TICK: usize = 1_000;
 /// Different keys of misses remembered between two ticks.
 const MISS_KEYS: usize = 1_000;
 
@@ -24,6 +26,7 @@ pub enum Missed {
 pub struct Events {
     lines: Vec<Vec<u8>>,
     this_tick: usize,
+    changes_this_tick: usize,
     misses: HashMap<(String, Missed), u64>,
     /// Notifications left out.
     pub suppressed: u64,
@@ -37,6 +40,20 @@ impl Events {
             return;
         }
         self.this_tick += 1;
+        self.line(method, params);
+    }
+
+    /// Queues one notification about a change of a table.
+    pub fn push_change(&mut self, method: &str, params: &impl Serialize) {
+        if self.changes_this_tick >= CHANGES_PER_TICK {
+            self.suppressed += 1;
+            return;
+        }
+        self.changes_this_tick += 1;
+        self.line(method, params);
+    }
+
+    fn line(&mut self, method: &str, params: &impl Serialize) {
         let message = serde_json::json!({ "jsonrpc": "2.0", "method": method, "params": params });
         self.lines.push(format!("{message}\n").into_bytes());
     }
@@ -54,6 +71,7 @@ impl Events {
     /// A second has passed.
     pub fn tick(&mut self) {
         self.this_tick = 0;
+        self.changes_this_tick = 0;
         for ((network, missed), count) in std::mem::take(&mut self.misses) {
             let (layer, key) = match missed {
                 Missed::Mac(mac) => ("l2", mac.to_string()),

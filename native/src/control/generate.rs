@@ -25,10 +25,10 @@ fn typescript() -> String {
         .unwrap();
     macro_rules! declare { ($($name:ident)+) => { $(declaration::<$name>(&mut out, &config);)+ } }
     declare! {
-        Mac Empty Hello Capabilities NetworkSpec OuterField Inherit OuterDf PortRange NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
-        TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange NeighChange HostRead HostFacts
+        Mac Empty Hello Capabilities NetworkSpec OuterField OuterWord OuterDf PortRange NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
+        TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange FdbFlush FdbFlushed NeighChange HostRead HostFacts
         LinkFacts AddressFacts RouteFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
-        PeerStats Stats MissEvent FdbEvent ChangedEvent LinkEvent OffloadEvent OffloadState OffloadSet LanesSet Shutdown DropReason
+        PeerStats Stats MissEvent FdbEvent FdbNotification NeighbourNotification ChangedEvent LinkEvent OffloadEvent OffloadState OffloadSet LanesSet Shutdown DropReason
     }
     out.push_str("/** What each drop reason means and what to do about it. */\nexport const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {\n");
     for reason in DropReason::ALL {

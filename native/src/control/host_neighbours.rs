@@ -3,11 +3,18 @@
 use super::engine::Engine;
 use super::network::Held;
 use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// The tables answer for the address: what the kernel has in its cache is then most likely an echo of that answer, and is
+/// not asked anyway.
+fn is_ours(held: &Held, address: IpAddr) -> bool {
+    held.master.network.neighbours.lookup(address).is_some()
+}
 
 /// Brings the copy in line with the caches of the TAP as they are now; true if that is news.
 fn read_all(held: &mut Held) -> bool {
     let Ok(entries) = held.netlink.neighbours(held.ifindex) else { return false };
-    let connected = entries.iter().filter(|entry| entry.is_connected());
+    let connected = entries.iter().filter(|entry| entry.is_connected() && !is_ours(held, entry.address));
     let cache: HashMap<_, _> = connected.filter_map(|entry| Some((entry.address, entry.lladdr?))).collect();
     held.master.replace_kernel_neighbours(&cache)
 }
@@ -28,7 +35,8 @@ impl Engine {
             let Ok(seen) = held.neigh_monitor.read_events() else { continue };
             let mut news = false;
             for event in seen.events.iter().filter(|event| event.index == held.ifindex) {
-                news |= held.master.set_kernel_neighbour(event.address, event.lladdr);
+                let lladdr = event.lladdr.filter(|_| !is_ours(held, event.address));
+                news |= held.master.set_kernel_neighbour(event.address, lladdr);
             }
             news |= seen.overrun && read_all(held);
             if news {

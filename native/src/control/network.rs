@@ -87,6 +87,11 @@ pub(super) fn invalid(message: String) -> RpcError {
 
 /// Checks a specification and works out what it leaves open.
 pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
+    plan_for(spec, None)
+}
+
+/// The same for a network whose family is known, in case nothing in the specification says it.
+pub fn plan_for(spec: &NetworkSpec, v6: Option<bool>) -> Result<Plan, RpcError> {
     check_name(&spec.name)?;
     if spec.vni >= 1 << 24 {
         return Err(invalid(format!("id {} does not fit the 24 bits of a VNI", spec.vni)));
@@ -102,7 +107,7 @@ pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
             ));
         }
         (Some(address), _) | (None, Some(address)) => address.is_ipv6(),
-        (None, None) => false,
+        (None, None) => v6.unwrap_or(false),
     };
     if let Some(local) = spec.local.filter(|local| local.is_unspecified() || local.is_multicast()) {
         return Err(invalid(format!("local {local} is no address of this host")));
@@ -110,9 +115,7 @@ pub fn plan(spec: &NetworkSpec) -> Result<Plan, RpcError> {
     if let Some(remote) = spec.remote.filter(|remote| remote.is_multicast()) {
         return Err(invalid(format!("remote {remote} is a multicast group: say group, with dev")));
     }
-    if let Some(mac) = spec.mac.filter(|mac| mac.is_multicast() || mac.is_zero()) {
-        return Err(invalid(format!("{mac} cannot be a device's MAC address")));
-    }
+    check_mac(spec.mac)?;
     let ifindex = match &spec.dev {
         Some(dev) => {
             let link = Netlink::open(&Netns::open(None)?)?.link_by_name(dev)?;
@@ -140,6 +143,14 @@ fn check_name(name: &str) -> Result<(), RpcError> {
         return Err(invalid(format!("'{name}' cannot be a device name: 1 to 15 printable characters without / : %")));
     }
     Ok(())
+}
+
+/// A MAC that a device can have.
+pub fn check_mac(mac: Option<Mac>) -> Result<(), RpcError> {
+    match mac.filter(|mac| mac.is_multicast() || mac.is_zero()) {
+        Some(mac) => Err(invalid(format!("{mac} cannot be a device's MAC address"))),
+        None => Ok(()),
+    }
 }
 
 /// An MTU that a TAP can have.

@@ -9,7 +9,7 @@ use super::network::{self, Held, Listen};
 use super::protocol::*;
 use crate::counters::NetworkCounters;
 use crate::io::error::SysError;
-use crate::io::netlink::{LinkMonitor, LinkSettings, NeighbourMonitor, Netlink};
+use crate::io::netlink::{LinkMonitor, NeighbourMonitor, Netlink};
 use crate::io::netns::Netns;
 use crate::io::pool::PoolSpec;
 use crate::lane::Device;
@@ -88,7 +88,7 @@ impl Engine {
         };
         let mut master = Master::new(network, Limits::new(&spec));
         if let Some(ip) = spec.remote.or(spec.group) {
-            let to = Destination { ip, port: None, vni: None };
+            let to = Destination { ip, port: None, vni: None, via: None };
             master.change_fdb(EntryVerb::Add, Mac::ZERO, Some(to), Some(EntryState::Permanent), None, self.now())?;
         }
         let counters: Vec<_> = self.lanes.iter().map(|_| Arc::new(NetworkCounters::default())).collect();
@@ -130,7 +130,7 @@ impl Engine {
         Ok(state)
     }
 
-    fn close_underlay(&mut self, listen: &Listen, group: Option<&Listen>, pool: Option<&PoolSpec>) {
+    pub(super) fn close_underlay(&mut self, listen: &Listen, group: Option<&Listen>, pool: Option<&PoolSpec>) {
         self.underlay.close_sockets(&self.lanes, listen);
         if let Some(group) = group {
             self.underlay.leave(&self.lanes, group);
@@ -164,44 +164,5 @@ impl Engine {
         self.changed(&request.network, "deleted");
         self.log.info("network deleted", json!({ "network": request.network }));
         Ok(Empty {})
-    }
-
-    pub(super) fn network_update(&mut self, request: NetworkUpdate) -> Result<NetworkState, RpcError> {
-        let held = self.held(&request.network)?;
-        if held.lost {
-            return Err(RpcError::new(
-                "ENODEV",
-                format!("the TAP {} was deleted by somebody: delete the network and create it again", request.network),
-            ));
-        }
-        if let Some(mac) = request.mac.filter(|mac| mac.is_multicast() || mac.is_zero()) {
-            return Err(RpcError::new("EINVAL", format!("{mac} cannot be a device's MAC address")));
-        }
-        let mtu = request.mtu.map(network::check_mtu).transpose()?;
-        held.netlink.set_link(held.ifindex, &LinkSettings { mac: request.mac, mtu, up: request.up, ..Default::default() })?;
-        let network = &mut held.master.network;
-        network.mac = request.mac.unwrap_or(network.mac);
-        network.mtu = mtu.unwrap_or(network.mtu);
-        held.up = request.up.unwrap_or(held.up);
-        let switches = [
-            (request.learning, &mut network.learning, &mut held.spec.learning),
-            (request.proxy, &mut network.proxy, &mut held.spec.proxy),
-            (request.peersonly, &mut network.peersonly, &mut held.spec.peersonly),
-        ];
-        for (wanted, used, asked) in switches {
-            if let Some(wanted) = wanted {
-                (*used, *asked) = (wanted, wanted);
-            }
-        }
-        held.spec.ageing = request.ageing.unwrap_or(held.spec.ageing);
-        held.spec.maxaddress = request.maxaddress.unwrap_or(held.spec.maxaddress);
-        held.spec.maxperpeer = request.maxperpeer.or(held.spec.maxperpeer);
-        held.spec.maxmoves = request.maxmoves.or(held.spec.maxmoves);
-        held.master.limits = Limits::new(&held.spec);
-        held.spec.mac = request.mac.or(held.spec.mac);
-        held.spec.mtu = mtu.or(held.spec.mtu);
-        let state = held.state();
-        self.publish(&request.network);
-        Ok(state)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::error::RpcError;
 use super::network::{Listen, invalid};
-use super::protocol::{NetworkSpec, OuterDf, OuterField};
+use super::protocol::{NetworkSpec, OuterDf, OuterField, OuterWord};
 use crate::io::pool::PoolSpec;
 use crate::io::udp::Endpoint;
 use crate::tables::Options;
@@ -76,17 +76,17 @@ fn df(spec: &NetworkSpec) -> Df {
 /// What the lanes do.
 pub fn options(spec: &NetworkSpec, v6: bool) -> Result<Options, RpcError> {
     let ttl = match spec.ttl {
-        None => Ttl::Auto,
+        None | Some(OuterField::Word(OuterWord::Auto)) => Ttl::Auto,
         Some(OuterField::Number(0)) => {
             return Err(invalid("ttl 0 would not leave this host: say 1 to 255, inherit, or leave it out for auto".into()));
         }
         Some(OuterField::Number(ttl)) => Ttl::Fixed(ttl),
-        Some(OuterField::Word(_)) => Ttl::Inherit,
+        Some(OuterField::Word(OuterWord::Inherit)) => Ttl::Inherit,
     };
     let tos = match spec.tos {
-        None => Tos::Fixed(0),
+        None | Some(OuterField::Word(OuterWord::Auto)) => Tos::Fixed(0),
         Some(OuterField::Number(tos)) => Tos::Fixed(tos),
-        Some(OuterField::Word(_)) => Tos::Inherit,
+        Some(OuterField::Word(OuterWord::Inherit)) => Tos::Inherit,
     };
     let flowlabel = spec.flowlabel.unwrap_or(0);
     if flowlabel != 0 && !v6 {

@@ -177,20 +177,22 @@ wire_types! {
         pub maxmoves: Option<u32>,
     }
 
-    /// A field of the outer header: a number, or `inherit`.
+    /// A field of the outer header: a number, `inherit`, or `auto`, which is what an absent one is.
     #[derive(Copy, Eq)]
     #[serde(untagged)]
     pub enum OuterField {
         /// This one.
         Number(u8),
-        /// The inner packet's.
-        Word(Inherit),
+        /// One of the words.
+        Word(OuterWord),
     }
 
-    /// The word.
+    /// What a field of the outer header is where it is no number.
     #[derive(Copy, Eq)]
     #[serde(rename_all = "lowercase")]
-    pub enum Inherit {
+    pub enum OuterWord {
+        /// The default.
+        Auto,
         /// The inner packet's.
         Inherit,
     }
@@ -279,6 +281,74 @@ wire_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub maxmoves: Option<u32>,
+        /// New default destination, in place of the old one or of the group in the flood list; 0.0.0.0 or :: for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub remote: Option<IpAddr>,
+        /// New multicast group, in place of the old one or of `remote`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub group: Option<IpAddr>,
+        /// New underlay address to bind and to send from, of the same family; 0.0.0.0 or :: for any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub local: Option<IpAddr>,
+        /// New underlay interface. The TAP's MTU stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub dev: Option<String>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub ttl: Option<OuterField>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub tos: Option<OuterField>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub df: Option<OuterDf>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub flowlabel: Option<u32>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub srcport: Option<PortRange>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub udpcsum: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub udp6zerocsumtx: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub reserved_bits: Option<String>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub gbp: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub l2miss: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub l3miss: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub rsc: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub proxy_flood: Option<bool>,
     }
 
     /// One place to which frames for a MAC go.
@@ -292,6 +362,10 @@ wire_types! {
         /// VNI there. Default: the network's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub vni: Option<u32>,
+        /// Underlay interface to send by. Default: the network's `dev`, else the route's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub via: Option<String>,
     }
 
     /// How an FDB entry ends.
@@ -466,6 +540,47 @@ wire_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub router: Option<bool>,
+    }
+
+    /// `fdb.flush`: removes entries by hand and learned ones, those that match all that is said; what a datastore said stays. Of an
+    /// entry with several destinations, those go that match.
+    pub struct FdbFlush {
+        /// Name of the TAP device.
+        pub network: String,
+        /// Entries of this state.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub state: Option<EntryState>,
+        /// Destinations at this VTEP.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub dst: Option<IpAddr>,
+        /// Destinations with this UDP port, the network's own included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub port: Option<u16>,
+        /// Destinations with this VNI, the network's own included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub vni: Option<u32>,
+        /// Destinations by this interface.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub via: Option<String>,
+        /// Routers' MACs, or all others.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub router: Option<bool>,
+    }
+
+    /// What `fdb.flush` did.
+    pub struct FdbFlushed {
+        /// Entries that are gone.
+        pub removed: u32,
+        /// Entries that lost some of their destinations.
+        pub reduced: u32,
+        /// Entries of datastores that match and stay.
+        pub kept: u32,
     }
 
     /// `neigh.change`: one neighbour by hand.
@@ -811,6 +926,41 @@ wire_types! {
         pub from: Option<IpAddr>,
     }
 
+    /// Notification `fdb`: one entry was made, changed or removed, by hand or by a datastore; for what is learned see `learned`.
+    pub struct FdbNotification {
+        /// Name of the TAP device.
+        pub network: String,
+        /// `new`, `changed` or `deleted`.
+        pub what: String,
+        /// The MAC.
+        pub mac: Mac,
+        /// Where frames go, or went.
+        pub destinations: Vec<Destination>,
+        /// How the entry ends.
+        pub state: EntryState,
+        /// `hand`, `etcd`, `file` or `learned`.
+        pub source: String,
+        /// True where the MAC is a router's; absent elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub router: Option<bool>,
+    }
+
+    /// Notification `neigh`: one neighbour was made, changed or removed.
+    pub struct NeighbourNotification {
+        /// Name of the TAP device.
+        pub network: String,
+        /// `new`, `changed` or `deleted`.
+        pub what: String,
+        /// Address or subnet.
+        #[cfg_attr(test, ts(type = "string"))]
+        pub prefix: IpNet,
+        /// The MAC that the proxy answers with, or answered with.
+        pub lladdr: Mac,
+        /// `hand`, `etcd`, `file` or `kernel`.
+        pub source: String,
+    }
+
     /// Notification `changed`: entries by hand of a network changed, or a network came or went.
     pub struct ChangedEvent {
         /// Name of the TAP device.
@@ -888,6 +1038,7 @@ macro_rules! protocol_methods {
             "tables.patch" => tables_patch(TablesPatch) -> TablesChanged;
             "tables.dump" => tables_dump(NetworkName) -> TablesDump;
             "fdb.change" => fdb_change(FdbChange) -> Empty;
+            "fdb.flush" => fdb_flush(FdbFlush) -> FdbFlushed;
             "neigh.change" => neigh_change(NeighChange) -> Empty;
             "host.read" => host_read(HostRead) -> HostFacts;
             "host.route_get" => host_route_get(RouteGet) -> RouteFacts;
@@ -912,6 +1063,8 @@ macro_rules! protocol_notifications {
             "aged" => FdbEvent;
             "held" => FdbEvent;
             "miss" => MissEvent;
+            "fdb" => FdbNotification;
+            "neigh" => NeighbourNotification;
             "changed" => ChangedEvent;
             "link" => LinkEvent;
             "offload-disabled" => OffloadEvent;

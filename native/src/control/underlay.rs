@@ -55,8 +55,7 @@ impl Underlay {
                 _ => error.into(),
             })?;
         }
-        let open = |_| ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums).map(Arc::new);
-        let by_lane = lanes.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let by_lane = (0..lanes.len()).map(|lane| open(listen, gro, lane)).collect::<Result<Vec<_>, _>>()?;
         for (lane, socket) in lanes.iter().zip(&by_lane) {
             lane.add_socket(Arc::clone(socket));
         }
@@ -113,7 +112,7 @@ impl Underlay {
     /// Sockets for one more lane, the next in number.
     pub fn add_lane(&mut self, lane: &lane::Handle, gro: bool) -> Result<(), SysError> {
         for (listen, sockets) in &mut self.sockets {
-            let socket = Arc::new(ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums)?);
+            let socket = open(listen, gro, sockets.by_lane.len())?;
             lane.add_socket(Arc::clone(&socket));
             sockets.by_lane.push(socket);
         }
@@ -136,7 +135,8 @@ impl Underlay {
             pool.users += 1;
             return Ok(Arc::clone(&pool.pool));
         }
-        let pool = Arc::new(SendPool::open(spec, segmentation)?);
+        let ours: Vec<u16> = self.pools.values().flat_map(|pool| pool.pool.ports()).copied().collect();
+        let pool = Arc::new(SendPool::open(spec, segmentation, &ours)?);
         self.pools.insert(spec.clone(), Pool { pool: Arc::clone(&pool), users: 1 });
         Ok(pool)
     }
@@ -179,6 +179,15 @@ impl Underlay {
     pub fn overflows(&self) -> u64 {
         self.overflows + self.receiving().map(|socket| socket.overflows()).sum::<u64>()
     }
+}
+
+/// A socket for the lane of this number.
+fn open(listen: &Listen, gro: bool, lane: usize) -> Result<Arc<ReceiveSocket>, SysError> {
+    let socket = ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums)?;
+    if lane > 0 {
+        socket.refuse_broadcasts()?;
+    }
+    Ok(Arc::new(socket))
 }
 
 fn busy_port(port: u16) -> String {

@@ -15,6 +15,7 @@ use super::errqueue::{self, PathError};
 use super::udp::{BUFFER, Endpoint, bind, set, socket};
 use crate::wire::outer::Df;
 use std::ffi::c_int;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -52,10 +53,12 @@ impl PoolSpec {
 pub struct SendPool {
     /// One for each source port; with `df inherit` once more each, for datagrams that may not be fragmented.
     sockets: Vec<OwnedFd>,
-    /// How many source ports there are.
-    ports: usize,
+    /// The source ports.
+    ports: Vec<u16>,
     /// IPv6 underlay.
     pub v6: bool,
+    /// Source address, if the sockets are bound to one.
+    pub local: Option<IpAddr>,
     /// ICMP errors are queued.
     errors: bool,
     /// Trains are possible at all: the kernel refuses UDP_SEGMENT without checksums (EINVAL).
@@ -65,22 +68,25 @@ pub struct SendPool {
 }
 
 impl SendPool {
-    /// Binds up to [`POOL`] sockets to source ports of the range, skipping those in use. `segmentation`: trains may be sent.
-    pub fn open(spec: &PoolSpec, segmentation: bool) -> Result<Self, SysError> {
+    /// Binds up to [`POOL`] sockets to source ports of the range, skipping those in use. `segmentation`: trains may be sent. `ours`:
+    /// source ports of other pools here, which are shared where the range has too few others.
+    pub fn open(spec: &PoolSpec, segmentation: bool, ours: &[u16]) -> Result<Self, SysError> {
         let (first, end) = spec.ports.map_or(DYNAMIC, |(min, max)| (u32::from(min), u32::from(max)));
         let count = end.saturating_sub(first);
         let stride = if count.is_multiple_of(STRIDE) { 1 } else { STRIDE };
         let start = std::process::id() % count.max(1);
-        let mut sockets = Vec::with_capacity(POOL);
-        let mut numbers = Vec::with_capacity(POOL);
-        for step in 0..count {
-            if sockets.len() == POOL {
+        let ports = || (0..count).filter_map(|step| u16::try_from(first + (start + step * stride) % count).ok());
+        let (mut sockets, mut numbers) = (Vec::with_capacity(POOL), Vec::with_capacity(POOL));
+        // Alone first, so that nobody else's port is shared by accident.
+        for (port, shared) in ports().map(|port| (port, false)).chain(ports().map(|port| (port, true))) {
+            if sockets.len() == POOL.min(count as usize) {
                 break;
             }
-            let Ok(port) = u16::try_from(first + (start + step * stride) % count) else { break };
-            let socket = socket(spec.endpoint.v6)?;
-            match bind(&socket, spec.endpoint.address(port)) {
-                Ok(()) => {
+            if shared && (numbers.contains(&port) || !ours.contains(&port)) {
+                continue;
+            }
+            match bound(spec, port, shared) {
+                Ok(socket) => {
                     sockets.push(socket);
                     numbers.push(port);
                 }
@@ -89,21 +95,32 @@ impl SendPool {
             }
         }
         if sockets.is_empty() {
-            let detail = "every port of the range is taken, perhaps by another network with other options: widen srcport";
             let range = format!("UDP source ports {first}-{}", end.saturating_sub(1));
-            return Err(SysError::new("bind", range, libc::EADDRINUSE).with_detail(detail));
+            return Err(
+                SysError::new("bind", range, libc::EADDRINUSE).with_detail("every port of the range is taken: widen srcport")
+            );
         }
         for socket in &sockets {
             configure(socket.as_raw_fd(), spec, spec.df == Df::Set)?;
         }
         if spec.df == Df::Inherit {
             for port in &numbers {
-                sockets.push(twin(&sockets, &numbers, *port, spec)?);
+                let socket = bound(spec, *port, true)?;
+                configure(socket.as_raw_fd(), spec, true)?;
+                sockets.push(socket);
             }
         }
         let trains = spec.checksum;
         let segmentation = AtomicBool::new(segmentation && trains);
-        Ok(SendPool { sockets, ports: numbers.len(), v6: spec.endpoint.v6, errors: spec.df != Df::Unset, trains, segmentation })
+        Ok(SendPool {
+            sockets,
+            ports: numbers,
+            v6: spec.endpoint.v6,
+            local: spec.endpoint.local,
+            errors: spec.df != Df::Unset,
+            trains,
+            segmentation,
+        })
     }
 
     /// How many sockets there are.
@@ -116,10 +133,16 @@ impl SendPool {
         self.sockets.is_empty()
     }
 
+    /// The source ports.
+    pub fn ports(&self) -> &[u16] {
+        &self.ports
+    }
+
     /// The socket that a flow's datagrams leave from. `df`: this one may not be fragmented.
     pub fn choose(&self, hash: u32, df: bool) -> usize {
-        let port = ((u64::from(hash) * self.ports as u64) >> 32) as usize;
-        if df && self.sockets.len() > self.ports { port + self.ports } else { port }
+        let ports = self.ports.len();
+        let port = ((u64::from(hash) * ports as u64) >> 32) as usize;
+        if df && self.sockets.len() > ports { port + ports } else { port }
     }
 
     pub(super) fn fd(&self, index: usize) -> RawFd {
@@ -149,20 +172,20 @@ impl SendPool {
     }
 }
 
-/// A second socket on a port of the pool. The first one was bound alone, so that nobody else's port is shared by accident, and
-/// lets this one in afterwards.
-fn twin(sockets: &[OwnedFd], ports: &[u16], port: u16, spec: &PoolSpec) -> Result<OwnedFd, SysError> {
-    let named = |errno| SysError::new("SO_REUSEPORT", format!("UDP source port {port}"), errno);
-    let second = socket(spec.endpoint.v6)?;
-    let first = ports.iter().position(|held| *held == port).and_then(|index| sockets.get(index)).unwrap_or(&second);
-    for socket in [first, &second] {
-        set::<c_int>(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &1).map_err(named)?;
+/// A socket on a source port. `shared`: another one of ours has it. Every one lets others in once it is bound: only those that ask for it
+/// get in.
+fn bound(spec: &PoolSpec, port: u16, shared: bool) -> Result<OwnedFd, SysError> {
+    let socket = socket(spec.endpoint.v6)?;
+    let share = || {
+        set::<c_int>(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &1)
+            .map_err(|errno| SysError::new("SO_REUSEPORT", format!("UDP source port {port}"), errno))
+    };
+    if shared {
+        share()?;
     }
-    bind(&second, spec.endpoint.address(port))?;
-    set::<c_int>(first.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &0).map_err(named)?;
-    set::<c_int>(second.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &0).map_err(named)?;
-    configure(second.as_raw_fd(), spec, true)?;
-    Ok(second)
+    bind(&socket, spec.endpoint.address(port))?;
+    share()?;
+    Ok(socket)
 }
 
 /// What is for a group leaves there, and does not come back to this host (`setup_udp_tunnel_sock` says the same).
@@ -251,10 +274,10 @@ mod tests {
 
     #[test]
     fn a_range_smaller_than_the_pool_is_used_whole_and_its_end_is_exclusive() {
-        let mut held = ports(SendPool::open(&spec((23_450, 23_453), Df::Unset), true).unwrap());
+        let mut held = ports(SendPool::open(&spec((23_450, 23_453), Df::Unset), true, &[]).unwrap());
         held.sort();
         assert_eq!(held, [23_450, 23_451, 23_452]);
-        let mut whole = ports(SendPool::open(&spec((24_000, 24_251), Df::Unset), true).unwrap());
+        let mut whole = ports(SendPool::open(&spec((24_000, 24_251), Df::Unset), true, &[]).unwrap());
         whole.sort();
         whole.dedup();
         assert_eq!(whole.len(), POOL, "a range that the stride divides");
@@ -263,30 +286,31 @@ mod tests {
 
     #[test]
     fn a_range_that_is_taken_is_refused() {
-        let held = SendPool::open(&spec((23_460, 23_461), Df::Unset), true).unwrap();
-        let refused = SendPool::open(&spec((23_460, 23_461), Df::Set), true).err().unwrap();
+        let held = SendPool::open(&spec((23_460, 23_461), Df::Unset), true, &[]).unwrap();
+        let refused = SendPool::open(&spec((23_460, 23_461), Df::Set), true, &[]).err().unwrap();
         assert_eq!(refused.errno, libc::EADDRINUSE);
         assert!(refused.to_string().contains("23460-23460"), "{refused}");
-        drop(held);
+        let shared = SendPool::open(&spec((23_460, 23_461), Df::Set), true, held.ports()).unwrap();
+        assert_eq!(shared.ports(), held.ports(), "but not to ourselves");
     }
 
     #[test]
     fn inherited_df_has_two_sockets_on_each_port_and_keeps_others_away() {
-        let pool = SendPool::open(&spec((23_470, 23_472), Df::Inherit), true).unwrap();
-        assert_eq!((pool.len(), pool.ports), (4, 2));
+        let pool = SendPool::open(&spec((23_470, 23_472), Df::Inherit), true, &[]).unwrap();
+        assert_eq!((pool.len(), pool.ports.len()), (4, 2));
         for hash in [0, u32::MAX / 3, u32::MAX] {
             assert_eq!(pool.choose(hash, true), pool.choose(hash, false) + 2);
         }
-        assert!(SendPool::open(&spec((23_470, 23_472), Df::Inherit), true).is_err());
+        assert!(SendPool::open(&spec((23_470, 23_472), Df::Inherit), true, &[]).is_err());
         let held = ports(pool);
         assert_eq!(held[..2], held[2..]);
-        let pool = SendPool::open(&spec((23_470, 23_472), Df::Set), true).unwrap();
+        let pool = SendPool::open(&spec((23_470, 23_472), Df::Set), true, &[]).unwrap();
         assert_eq!(pool.choose(u32::MAX, true), pool.choose(u32::MAX, false));
     }
 
     #[test]
     fn without_checksums_there_are_no_trains() {
-        let pool = SendPool::open(&PoolSpec { checksum: false, ..spec((23_480, 23_482), Df::Unset) }, true).unwrap();
+        let pool = SendPool::open(&PoolSpec { checksum: false, ..spec((23_480, 23_482), Df::Unset) }, true, &[]).unwrap();
         pool.set_segments(true);
         assert!(!pool.segments());
     }

@@ -148,6 +148,7 @@ impl SendBatch {
         if self.open.len() < pool.len() {
             self.open.resize(pool.len(), NONE);
         }
+        let outer = Outer { via: target.via, ..outer };
         let Some(open) = self.open.get_mut(socket) else { return };
         let limit = if pool.v6 { MAX_BYTES_V6 } else { MAX_BYTES_V4 };
         let joins = self.messages.get(*open as usize).is_some_and(|train| {
@@ -283,7 +284,7 @@ impl SendBatch {
             header.msg_iovlen = message.pieces as _;
             // The kernel leaves a partial checksum on a single short datagram that carries the segment message (fixed in 6.11).
             let segment = (message.datagrams > 1).then_some(message.segment);
-            write_control(&mut header, control, segment, message.outer, way.pool.v6);
+            write_control(&mut header, control, segment, message.outer, way.pool.v6, way.pool.local);
             // SAFETY: `iovecs` holds exactly the sum of all `pieces`, so this stays within it or one past its end.
             iovec = unsafe { iovec.add(message.pieces as usize) };
             self.headers.push(libc::mmsghdr { msg_hdr: header, msg_len: 0 });
@@ -359,7 +360,7 @@ impl SendBatch {
             header.msg_namelen = message.native.len;
             header.msg_iov = iovecs.as_mut_ptr();
             header.msg_iovlen = iovecs.len() as _;
-            write_control(&mut header, &mut control, None, message.outer, way.pool.v6);
+            write_control(&mut header, &mut control, None, message.outer, way.pool.v6, way.pool.local);
             let mut header = [libc::mmsghdr { msg_hdr: header, msg_len: 0 }];
             // SAFETY: all that the header points to lives until the call returns.
             let result = unsafe { way.send(fd, &mut header) };

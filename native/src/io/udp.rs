@@ -200,6 +200,20 @@ impl ReceiveSocket {
         joined.map_err(|errno| SysError::new("IP_ADD_MEMBERSHIP", format!("{:?} on interface {index}", endpoint.local), errno))
     }
 
+    /// Leaves broadcasts to another socket of the port: the kernel gives each of them a copy, however flows are spread over them.
+    pub fn refuse_broadcasts(&self) -> Result<(), SysError> {
+        const PACKET_TYPE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
+        let mut filter = [
+            libc::sock_filter { code: 0x30, jt: 0, jf: 0, k: PACKET_TYPE }, // ldb: the packet's type
+            libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: 0 },           // PACKET_HOST, for this host alone?
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: u32::MAX },    // take it
+            libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 },           // leave it
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        set(self.fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+            .map_err(|errno| SysError::new("SO_ATTACH_FILTER", format!("UDP port {}", self.port.port), errno))
+    }
+
     /// Lets trains arrive whole, or not, while packets flow.
     pub fn set_gro(&self, on: bool) -> Result<(), SysError> {
         set(self.fd(), libc::SOL_UDP, libc::UDP_GRO, &c_int::from(on))
@@ -242,6 +256,8 @@ pub struct Datagram {
 
 /// Room for one 64 KiB datagram: what a kernel peer on a veth sends, and what UDP_GRO merges to.
 const SLOT: usize = 65_536;
+/// Bytes after which a socket has had its turn.
+const QUANTUM: usize = 128 * 1024;
 /// Datagrams taken with one call.
 const SLOTS: usize = 32;
 
@@ -258,6 +274,8 @@ pub struct ReceiveBatch {
     controls: Vec<Control>,
     iovecs: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
+    /// Datagrams taken next time: fewer while they are large.
+    take: usize,
 }
 
 // SAFETY: the raw pointers in `iovecs` and `headers` are written and used within one `receive` only; between calls they are dead.
@@ -274,6 +292,7 @@ impl Default for ReceiveBatch {
             controls: vec![Control([0; 96]); SLOTS],
             iovecs: vec![iovec; SLOTS],
             headers: vec![header; SLOTS],
+            take: SLOTS,
         }
     }
 }
@@ -307,7 +326,7 @@ impl ReceiveBatch {
             libc::recvmmsg(
                 socket.fd(),
                 self.headers.as_mut_ptr(),
-                SLOTS as libc::c_uint,
+                self.take as libc::c_uint,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -329,6 +348,8 @@ impl ReceiveBatch {
                 truncated: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
             });
         }
+        let bytes: usize = self.datagrams.iter().map(|datagram| datagram.len).sum();
+        self.take = if bytes > QUANTUM { (self.take / 2).max(2) } else { (self.take * 2).min(SLOTS) };
         Ok(count)
     }
 

@@ -14,7 +14,7 @@ pub use encap::path_error;
 use crate::counters::{LaneCounters, NetworkCounters};
 use crate::drops::DropReason;
 use crate::io::error::SysError;
-use crate::io::event::{Epoll, Waker};
+use crate::io::event::{Epoll, Waker, set_nice};
 use crate::io::pool::SendPool;
 use crate::io::tap::{TapOffloads, TapQueue};
 use crate::io::udp::{ReceiveBatch, ReceiveSocket};
@@ -86,6 +86,7 @@ pub struct Device {
 enum Command {
     AddDevice(Box<Device>),
     SetOffloads(usize, TapOffloads),
+    SetPool(usize, Arc<SendPool>),
     RemoveDevice(usize, Sender<()>),
     AddSocket(Arc<ReceiveSocket>),
     RemoveSocket(Arc<ReceiveSocket>, Sender<()>),
@@ -116,6 +117,11 @@ impl Handle {
     /// Says what a device's TAP takes from now on.
     pub fn set_offloads(&self, slot: usize, offloads: TapOffloads) {
         self.tell(Command::SetOffloads(slot, offloads));
+    }
+
+    /// Says where a device's frames leave from now on.
+    pub fn set_pool(&self, slot: usize, pool: Arc<SendPool>) {
+        self.tell(Command::SetPool(slot, pool));
     }
 
     /// Takes a queue away and waits until the lane no longer holds it.
@@ -193,6 +199,10 @@ pub fn start(number: usize, shared: Shared) -> Result<Handle, SysError> {
 const WAKER: u64 = u64::MAX;
 const SOCKETS: u64 = 1 << 32;
 
+/// A lane does what a kernel device does in softirq context, before any program. As one busy thread among others it would wait for
+/// their time slices with every packet: beside a 4-flow load on two full CPUs a ping took 2.9 ms at 0 and 24 us at -5.
+const NICE: i32 = -5;
+
 /// What both directions need in a turn.
 struct Context {
     shared: Shared,
@@ -233,6 +243,8 @@ struct Lane {
 
 impl Lane {
     fn run(mut self) {
+        // Refused without CAP_SYS_NICE: then the lane waits its turn like everybody.
+        let _ = set_nice(NICE);
         let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
         loop {
             ready.clear();
@@ -299,6 +311,12 @@ impl Lane {
                     if let Some(port) = self.devices.get_mut(slot).and_then(Option::as_mut) {
                         port.device.offloads = offloads;
                         port.coalescer = coalescer(offloads);
+                    }
+                }
+                Command::SetPool(slot, pool) => {
+                    // Between turns nothing waits to be sent.
+                    if let Some(port) = self.devices.get_mut(slot).and_then(Option::as_mut) {
+                        port.device.pool = pool;
                     }
                 }
                 Command::RemoveDevice(slot, done) => {

@@ -11,6 +11,8 @@ use std::sync::atomic::AtomicU32;
 pub struct Target {
     /// VTEP and UDP port.
     pub address: SocketAddr,
+    /// Index of the interface to send by; 0 = the network's or the route's.
+    pub via: u32,
     /// The VXLAN header to put in front.
     pub header: [u8; vxlan::HEADER_LEN],
     /// Counters of the VTEP.
@@ -32,6 +34,11 @@ pub struct FdbTargets {
 }
 
 impl FdbTargets {
+    /// An entry that neither moves nor ages.
+    pub fn fixed(targets: Box<[Target]>) -> Self {
+        FdbTargets { targets, dynamic: false, router: false, used: AtomicU32::new(0), held: AtomicU32::new(0) }
+    }
+
     /// True when a frame whose outer source is `source` agrees with this entry.
     pub fn is_at(&self, source: IpAddr) -> bool {
         self.targets.iter().any(|target| target.address.ip() == source)
@@ -85,6 +92,28 @@ pub struct Network {
 }
 
 impl Network {
+    /// A network without entries, every switch off, on an underlay of 1500.
+    pub fn new(slot: usize, vni: u32, port: PortKey) -> Self {
+        Network {
+            slot,
+            vni,
+            port,
+            local: None,
+            mac: Mac::ZERO,
+            mtu: 1450,
+            underlay_mtu: 1500,
+            proxy: false,
+            learning: false,
+            peersonly: false,
+            options: Options::default(),
+            fdb: Sharded::default(),
+            neighbours: Neighbours::default(),
+            kernel_neighbours: Sharded::default(),
+            sends_as: Sharded::default(),
+            peers: Sharded::default(),
+        }
+    }
+
     /// The MAC that answers for an address.
     pub fn neighbour(&self, address: IpAddr) -> Option<Mac> {
         self.neighbours.lookup(address).or_else(|| self.kernel_neighbours.get(&address).copied())

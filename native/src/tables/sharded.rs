@@ -31,8 +31,9 @@ impl<K: Eq + Hash + Clone, V: Clone> Default for Sharded<K, V> {
 
 impl<K: Eq + Hash + Clone, V: Clone> Sharded<K, V> {
     fn shard(key: &K) -> usize {
-        // The top bits: the shards' own tables index by the low ones.
-        (STATE.hash_one(key) >> 56) as usize
+        // Bits that the shards' own tables use neither for the index (the low ones) nor for the tag (the top seven): with a shard chosen
+        // by the tag's bits every probe would compare whole keys (a miss among 100,000 entries: 106 ns instead of 24).
+        (STATE.hash_one(key) >> 40) as usize & (SHARDS - 1)
     }
 
     /// The value of a key.

@@ -65,6 +65,8 @@ pub struct Outer {
     pub ttl: u8,
     /// It may not be fragmented.
     pub df: bool,
+    /// Index of the interface that it leaves by; 0 = the socket's or the route's.
+    pub via: u32,
 }
 
 impl Policy {
@@ -86,7 +88,7 @@ impl Policy {
             Df::Set => true,
             Df::Inherit => !ethernet.tagged && may_not_be_fragmented(ethernet.ethertype, packet()),
         };
-        Outer { tos: (tos & !3) | ecn, ttl, df }
+        Outer { tos: (tos & !3) | ecn, ttl, df, via: 0 }
     }
 }
 
@@ -152,7 +154,7 @@ mod tests {
     fn the_default_carries_the_ecn_mark_and_nothing_else() {
         for (tos, want) in [(0xb8, 0), (0xb9, 1), (0xba, 2), (0xbb, 2)] {
             for frame in [v4(tos, 7, true), v6(tos, 7), tagged(&v4(tos, 7, true))] {
-                assert_eq!(outer(Policy::default(), &frame), Outer { tos: want, ttl: 0, df: false });
+                assert_eq!(outer(Policy::default(), &frame), Outer { tos: want, ..Outer::default() });
             }
         }
     }

@@ -3,10 +3,10 @@
  * random one of the free ones is created. Every step is a transaction, and whoever loses a race lists again and goes on.
  */
 import type { Logger } from 'pino';
-import { candidateSubnets, fitsConfig } from '../../flannel/allocate.ts';
-import type { NetworkConfig } from '../../flannel/config.ts';
+import { candidateSubnets, candidateSubnets6, fitsConfig, fitsRange6 } from '../../flannel/allocate.ts';
+import type { Ipv6Range, NetworkConfig } from '../../flannel/config.ts';
 import { formatLeaseAttributes } from '../../flannel/lease.ts';
-import { formatSubnetKey } from '../../flannel/subnet-key.ts';
+import { formatSubnetKey, type SubnetKey } from '../../flannel/subnet-key.ts';
 import { type Prefix, prefixesOverlap } from '../../net/prefix.ts';
 import type { Lease, OwnHost } from '../types.ts';
 import { EtcdError } from './errors.ts';
@@ -67,7 +67,8 @@ export class Claimer {
   /** Undefined if another host was faster. */
   async #tryOnce(config: NetworkConfig, own: OwnHost, signal: AbortSignal): Promise<Claim | undefined> {
     const entries = await this.list(signal);
-    const mine = entries.filter((entry) => ownerOf(entry) === own.attributes.publicIp);
+    const mine = entries.filter((entry) => ownerOf(entry) === own.attributes.publicIp || isFormer(entry, own));
+    for (const entry of mine) refuseForeign(entry, own);
     const usable = mine.filter((entry) => fits(entry, config));
     for (const entry of mine) {
       if (!usable.includes(entry) && !(await this.#remove(entry, config, signal))) return undefined;
@@ -83,8 +84,9 @@ export class Claimer {
       }
       return this.#takeOver(chosen, own, signal);
     }
-    const taken = entries.filter((entry) => !mine.includes(entry)).flatMap((entry) => entry.subnetKey?.subnet ?? []);
-    return this.#create(chooseSubnet(config, own.previousSubnet, taken), own, signal);
+    const taken = entries.flatMap((entry) => (mine.includes(entry) ? [] : (entry.subnetKey ?? [])));
+    // A key of the other form (one family, both families) goes, its subnets are kept.
+    return this.#create(chooseSubnets(config, { ...mine[0]?.subnetKey, ...previousKey(own) }, taken), own, signal);
   }
 
   async list(signal: AbortSignal): Promise<Entry[]> {
@@ -93,26 +95,49 @@ export class Claimer {
   }
 
   async #takeOver(entry: Entry, own: OwnHost, signal: AbortSignal): Promise<Claim | undefined> {
-    const subnet = entry.subnetKey?.subnet as Prefix;
+    const subnetKey = entry.subnetKey as SubnetKey;
     const key = this.#keys.lease(entry.name);
     const value = formatLeaseAttributes(own.attributes);
     // A key without an etcd lease is an operator's reservation: it is used and stays one.
     const etcdLease = entry.etcdLease === 0n ? NO_LEASE : await this.#leaseFor(entry, key, signal);
     const written = await this.#writing(replaceKey(this.#session, key, entry.modRevision, value, etcdLease.id, signal));
-    return written === undefined ? undefined : this.#claimed(entry.name, subnet, own, value, etcdLease, written);
+    return written === undefined ? undefined : this.#claimed(entry.name, subnetKey, own, value, etcdLease, written);
   }
 
-  async #create(subnet: Prefix, own: OwnHost, signal: AbortSignal): Promise<Claim | undefined> {
-    const name = formatSubnetKey(subnet);
+  async #create(subnetKey: SubnetKey, own: OwnHost, signal: AbortSignal): Promise<Claim | undefined> {
+    const name = formatSubnetKey(subnetKey.subnet, subnetKey.subnet6);
     const value = formatLeaseAttributes(own.attributes);
     const etcdLease = await this.#grant(signal);
     const written = await this.#writing(createKey(this.#session, this.#keys.lease(name), value, etcdLease.id, signal));
-    return written === undefined ? undefined : this.#claimed(name, subnet, own, value, etcdLease, written);
+    if (written === undefined) return undefined;
+    await this.#yieldToTwin(name, own, written, signal);
+    return this.#claimed(name, subnetKey, own, value, etcdLease, written);
   }
 
-  #claimed(key: string, subnet: Prefix, own: OwnHost, value: string, etcdLease: EtcdLease, modRevision: bigint): Claim {
+  /**
+   * Of two hosts with one PublicIP that start together, each finds no lease and creates one. Each then looks again: at
+   * least the later one sees the other, withdraws and is refused.
+   */
+  async #yieldToTwin(name: string, own: OwnHost, written: bigint, signal: AbortSignal): Promise<void> {
+    const twins = (await this.list(signal)).filter(
+      (entry) => entry.name !== name && entry.modRevision < written && ownerOf(entry) === own.attributes.publicIp,
+    );
+    const twin = twins.find((entry) => isForeign(entry, own));
+    if (twin === undefined) return;
+    await deleteKey(this.#session, this.#keys.lease(name), written, signal);
+    refuseForeign(twin, own);
+  }
+
+  #claimed(
+    key: string,
+    subnetKey: SubnetKey,
+    own: OwnHost,
+    value: string,
+    etcdLease: EtcdLease,
+    modRevision: bigint,
+  ): Claim {
     this.#spare = undefined;
-    return { lease: { key, subnet, attributes: own.attributes }, value, etcdLease, modRevision };
+    return { lease: { key, ...subnetKey, attributes: own.attributes }, value, etcdLease, modRevision };
   }
 
   /** The lease the key already hangs on, if it is one of ours from before a restart; so leases do not pile up. */
@@ -155,10 +180,67 @@ export class Claimer {
   }
 }
 
+/** True if the lease carries our PublicIP and a VtepMAC that was never ours. */
+function isForeign({ attributes }: Entry, { ourMacs }: OwnHost): boolean {
+  const mac = attributes?.vtepMac;
+  return ourMacs !== undefined && mac !== undefined && !ourMacs.includes(mac);
+}
+
+/** True if the lease carries a PublicIP that we had before, and a VtepMAC of ours. */
+function isFormer(entry: Entry, { ourMacs = [], formerPublicIps = [] }: OwnHost): boolean {
+  const mac = entry.attributes?.vtepMac;
+  return mac !== undefined && ourMacs.includes(mac) && formerPublicIps.includes(ownerOf(entry) ?? '');
+}
+
+function refuseForeign(entry: Entry, own: OwnHost): void {
+  if (!isForeign(entry, own)) return;
+  throw new EtcdError(
+    'PUBLIC_IP_TAKEN',
+    `lease ${entry.name} carries our PublicIP ${own.attributes.publicIp} with the VtepMAC ${entry.attributes?.vtepMac}, which was never ours: another host uses this address; give one of the two another --public-ip`,
+  );
+}
+
 /** True if the key is exactly the one that we would write for its subnet, and the network leases that subnet. */
 function fits(entry: Entry, config: NetworkConfig): boolean {
-  const subnet = entry.subnetKey?.subnet;
-  return subnet !== undefined && entry.name === formatSubnetKey(subnet) && fitsConfig(config, subnet);
+  if (entry.subnetKey === undefined) return false;
+  const { subnet, subnet6 } = entry.subnetKey;
+  if (entry.name !== formatSubnetKey(subnet, subnet6) || !fitsConfig(config, subnet)) return false;
+  return config.ipv6 === undefined ? subnet6 === undefined : subnet6 !== undefined && fitsRange6(config.ipv6, subnet6);
+}
+
+function previousKey({ previousSubnet, previousSubnet6 }: OwnHost): Partial<SubnetKey> {
+  return {
+    ...(previousSubnet === undefined ? {} : { subnet: previousSubnet }),
+    ...(previousSubnet6 === undefined ? {} : { subnet6: previousSubnet6 }),
+  };
+}
+
+function chooseSubnets(config: NetworkConfig, previous: Partial<SubnetKey>, taken: readonly SubnetKey[]): SubnetKey {
+  const subnet = chooseSubnet(
+    config,
+    previous.subnet,
+    taken.map((key) => key.subnet),
+  );
+  if (config.ipv6 === undefined) return { subnet };
+  const taken6 = taken.flatMap((key) => key.subnet6 ?? []);
+  return { subnet, subnet6: chooseSubnet6(config.ipv6, previous.subnet6, taken6) };
+}
+
+function chooseSubnet6(range: Ipv6Range, previous: Prefix | undefined, taken: readonly Prefix[]): Prefix {
+  if (
+    previous !== undefined &&
+    fitsRange6(range, previous) &&
+    !taken.some((subnet) => prefixesOverlap(subnet, previous))
+  ) {
+    return previous;
+  }
+  const candidates = candidateSubnets6(range, taken);
+  const subnet = candidates[Math.floor(Math.random() * candidates.length)];
+  if (subnet !== undefined) return subnet;
+  throw new EtcdError(
+    'NETWORK_FULL',
+    `no free subnet between ${range.subnetMin} and ${range.subnetMax} (/${range.subnetLen}): release leases of hosts that are gone, or widen IPv6Network, IPv6SubnetMin or IPv6SubnetMax`,
+  );
 }
 
 function chooseSubnet(config: NetworkConfig, previous: Prefix | undefined, taken: readonly Prefix[]): Prefix {

@@ -36,6 +36,8 @@ export type EtcdErrorCode =
   | 'TLS_FILES'
   /** Every subnet of the network is taken. */
   | 'NETWORK_FULL'
+  /** Another host publishes our PublicIP. */
+  | 'PUBLIC_IP_TAKEN'
   /** Other hosts took each subnet that we tried. */
   | 'CONFLICT'
   /** The datastore was stopped meanwhile, or before. */
@@ -67,6 +69,7 @@ const NEEDS_OPERATOR: ReadonlySet<EtcdErrorCode> = new Set<EtcdErrorCode>([
   'AUTH_REQUIRED',
   'PERMISSION_DENIED',
   'NO_SPACE',
+  'PUBLIC_IP_TAKEN',
 ]);
 
 export class EtcdError extends Error {

@@ -170,7 +170,11 @@ export class LeaseKeeper {
       this.#parts.logger.info({ key: entry.name }, 'our lease has become a reservation: it no longer expires');
     const etcdLease = reserved ? NO_LEASE : this.#claim.etcdLease;
     this.#claim = { ...this.#claim, etcdLease, modRevision: entry.modRevision };
-    if (entry.value !== this.#claim.value) this.#repair = 'its value was changed';
+    const mac = entry.attributes?.vtepMac;
+    const { ourMacs } = this.#parts.own;
+    if (ourMacs !== undefined && mac !== undefined && !ourMacs.includes(mac)) {
+      this.#repair = `another host uses our PublicIP ${ours} and has written its VtepMAC ${mac}; give one of the two another --public-ip`;
+    } else if (entry.value !== this.#claim.value) this.#repair = 'its value was changed';
     else if (entry.etcdLease !== etcdLease.id) this.#repair = 'it was put on another etcd lease';
     else this.#repair = undefined;
   }
@@ -187,7 +191,11 @@ export class LeaseKeeper {
     const { claimer, config, own, mirror, logger, emit } = this.#parts;
     const before = this.lease;
     const epoch = mirror.table.epoch;
-    const claim = await claimer.claim(config, { ...own, previousSubnet: before.subnet }, signal);
+    const claim = await claimer.claim(
+      config,
+      { ...own, previousSubnet: before.subnet, previousSubnet6: before.subnet6 },
+      signal,
+    );
     this.#claim = claim;
     this.#epoch = epoch;
     this.#lost = undefined;

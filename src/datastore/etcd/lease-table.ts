@@ -40,9 +40,7 @@ export function readEntry(name: string, kv: KeyValue): Entry {
 
 export function leaseOf(entry: Entry): Lease | undefined {
   const { name, subnetKey, attributes } = entry;
-  return subnetKey === undefined || attributes === undefined
-    ? undefined
-    : { key: name, subnet: subnetKey.subnet, attributes };
+  return subnetKey === undefined || attributes === undefined ? undefined : { key: name, ...subnetKey, attributes };
 }
 
 /**

@@ -99,7 +99,13 @@ class Reader {
 
   network(value: unknown): NetworkConfig | undefined {
     try {
-      return networkConfigOf(value);
+      const config = networkConfigOf(value);
+      if (config.ipv6 === undefined) return config;
+      this.refuse(
+        ['network', 'EnableIPv6'],
+        'network EnableIPv6: is true, which only etcd serves yet: set it to false',
+      );
+      return undefined;
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
       this.refuse(['network', ...error.field.split('.').filter((word) => word !== '')], `network ${error.message}`);
@@ -129,8 +135,10 @@ class Reader {
     const given = this.field(fields, path, 'mac', false, readVtepMac);
     if (publicIp === undefined || subnet === undefined || given === REFUSED) return;
     if (publicIp === REFUSED || subnet === REFUSED) return;
-    const mac = given ?? deriveVtepMac(config.backend.vni, publicIp);
-    const attributes = { publicIp, backendType: VXLAN, vtepMac: mac, vni: config.backend.vni };
+    const { type, vni } = config.backend;
+    const mac = given ?? deriveVtepMac(vni, publicIp);
+    const tunnel = type === VXLAN ? { vtepMac: mac, vni } : {};
+    const attributes = { publicIp, backendType: type, ...tunnel };
     const clash = list.add({ key: formatSubnetKey(subnet), subnet, attributes }, path);
     for (const { field, message } of clash) this.refuse([...path, field], message);
   }
@@ -205,7 +213,7 @@ class HostList {
   private readonly byMac = new Map<string, Lease>();
 
   add(lease: Lease, path: ValuePath): { field: string; message: string }[] {
-    const { publicIp, vtepMac = '' } = lease.attributes;
+    const { publicIp, vtepMac } = lease.attributes;
     const clashes: { field: string; message: string }[] = [];
     const check = (field: string, value: string, holder: Lease | undefined) => {
       if (holder === undefined) return;
@@ -215,11 +223,11 @@ class HostList {
     check('publicIP', publicIp, this.byPublicIp.get(publicIp));
     // All subnets have the network's one length: to overlap is to be equal.
     check('subnet', lease.subnet, this.leases.get(lease.key));
-    if (clashes.length === 0) check('mac', vtepMac, this.byMac.get(vtepMac));
+    if (clashes.length === 0 && vtepMac !== undefined) check('mac', vtepMac, this.byMac.get(vtepMac));
     if (clashes.length > 0) return clashes;
     this.leases.set(lease.key, lease);
     this.byPublicIp.set(publicIp, lease);
-    this.byMac.set(vtepMac, lease);
+    if (vtepMac !== undefined) this.byMac.set(vtepMac, lease);
     this.paths.set(publicIp, path);
     return clashes;
   }

@@ -51,6 +51,15 @@ export class Cluster {
     return this.#etcd.ctl(...words);
   }
 
+  async stopEtcd(): Promise<void> {
+    await this.#etcd.kill('SIGTERM');
+  }
+
+  /** With the data it had. */
+  async startEtcd(): Promise<void> {
+    await this.#etcd.restart();
+  }
+
   /** Value of a host's lease; undefined without one. */
   lease(host: { readonly base: string }): Promise<string | undefined> {
     return this.#etcd.get(leaseKey(host));

@@ -1,5 +1,6 @@
 /** The test's hands and eyes on network devices: `native/examples/frames.rs`, one process for each namespace. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { parseVirtio, type Virtio, virtioBytes } from '../../model/offload.ts';
@@ -8,7 +9,7 @@ import type { Netns } from './netns.ts';
 
 /** Built by `cargo build --release --example frames`. */
 const FRAMES =
-  process.env.VTEPD_FRAMES ?? fileURLToPath(new URL('../../../native/target/release/examples/frames', import.meta.url));
+  process.env.VTEPD_FRAMES ?? fileURLToPath(new URL('../../../native/target/debug/examples/frames', import.meta.url));
 
 export interface Captured {
   readonly frame: Buffer;
@@ -34,13 +35,19 @@ export class Frames {
   #wake: () => void = () => undefined;
   #failure: Error | undefined;
   #refused: Unsendable | undefined;
-  #watching = false;
+  /** How often the helper said that it has told everything. */
+  #told = 0;
   #said = '';
 
   /** Returns once all devices are being watched. */
   static async on(ns: Netns, devices: readonly string[]): Promise<Frames> {
+    if (!existsSync(FRAMES)) {
+      throw new Error(
+        `${FRAMES} is missing: run cargo build --release --example frames --manifest-path native/Cargo.toml`,
+      );
+    }
     const frames = new Frames(ns, devices);
-    while (!frames.#watching) await frames.activity(10_000);
+    while (frames.#told === 0) await frames.activity(10_000);
     return frames;
   }
 
@@ -76,6 +83,20 @@ export class Frames {
     const failure = this.#failure ?? this.#refused;
     if (failure !== undefined) throw failure;
     return this.#arrived.get(device) ?? [];
+  }
+
+  /** Returns when everything that had arrived at the devices before the call is in `arrived`. */
+  async sync(): Promise<void> {
+    const before = this.#told;
+    const record = Buffer.alloc(4 + 2 + 10);
+    record.writeUInt32LE(2 + 10, 0);
+    record.writeUInt8(2, 5);
+    this.#outgoing.push(record);
+    this.flush();
+    for (const until = Date.now() + 10_000; this.#told === before; await this.activity(1_000)) {
+      if (Date.now() > until)
+        throw new Error(`${FRAMES} does not answer: build it anew (cargo build --release --example frames)`);
+    }
   }
 
   forget(): void {
@@ -121,7 +142,7 @@ export class Frames {
   #record(record: Buffer): void {
     const device = this.devices[record.readUInt8(0)] ?? '';
     const kind = record.readUInt8(1);
-    if (kind === 2) this.#watching = true;
+    if (kind === 2) this.#told += 1;
     if (kind === 1) this.#refused = new Unsendable(device, record.readInt32LE(12));
     if (kind !== 0) return;
     const arrived = this.#arrived.get(device) ?? [];

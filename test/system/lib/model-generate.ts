@@ -64,7 +64,7 @@ function asAction(change: Change): Action {
   return { kind: 'change', change };
 }
 
-function fromTap(random: Random, network: string, mtu: number): Action[] {
+export function fromTap(random: Random, network: string, mtu: number): Action[] {
   const macs: Macs = {
     to: destinationMac(random, network),
     from: random.chance(50) ? networkOf(network).mac : unicastMac(random),
@@ -96,7 +96,7 @@ function fromTap(random: Random, network: string, mtu: number): Action[] {
   ])();
 }
 
-function fromWire(random: Random, network: string, mtu: number): Action[] {
+export function fromWire(random: Random, network: string, mtu: number): Action[] {
   const { port, local, vni } = networkOf(network);
   const source = random.pick(peersOf(network));
   const outer: OuterFields = {
@@ -210,7 +210,7 @@ class State {
       [4, v6 ? 'ff0e::1' : '239.1.1.1'],
       [2, v6 ? '10.245.1.11' : 'fd00:245::11'],
     ]);
-    const port = random.chance(8) ? random.pick([4789, 9999, 0]) : undefined;
+    const port = random.chance(8) ? random.pick([9998, 9999, 0]) : undefined;
     const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24]) : undefined;
     return { ip, ...(port === undefined ? {} : { port }), ...(vni === undefined ? {} : { vni }) };
   }

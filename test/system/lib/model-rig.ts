@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { DataplaneClient } from '../../../src/dataplane/client.ts';
 import type { NetworkSpec } from '../../../src/dataplane/protocol.ts';
 import type { Prefix } from '../../../src/net/prefix.ts';
-import { Endpoint, type Options } from '../../model/endpoint.ts';
+import { Endpoint, type Options, type Underlay } from '../../model/endpoint.ts';
 import { eventually } from './exec.ts';
 import { Frames } from './model-frames.ts';
 import { Netns } from './netns.ts';
@@ -26,21 +26,63 @@ export const LOCAL6 = 'fd00:245::3';
 export const DUT_MAC = '02:00:00:00:dd:01';
 export const NET_MAC = '02:00:00:00:dd:02';
 /** What the underlay can reach. */
-export const ROUTES = ['10.245.1.0/24', '239.0.0.0/8', 'fd00:245::/64', 'ff00::/8'] as Prefix[];
+const ROUTES = ['10.245.1.0/24', '239.0.0.0/8', 'fd00:245::/64', 'ff00::/8'] as Prefix[];
+export const UNDERLAY: Underlay = { routes: ROUTES, mtu: 1500 };
 export const PEERS4 = [11, 12, 13, 14, 15].map((last) => `10.245.1.${last}`);
 export const PEERS6 = [11, 12, 13, 14].map((last) => `fd00:245::${last}`);
 
 const PLAIN = { maxaddress: 0, mtu: 1450, proxy: false, learning: false, peersonly: false } as const;
 
-/** Two VNIs on one port, one VNI on two ports, both underlay families, one small table. */
+/** Several VNIs on one port, one VNI on two ports, both underlay families, one small table, outer fields as they can be told. */
 export const NETWORKS: readonly Options[] = [
   { ...PLAIN, name: 'm1', vni: 42, port: 8472, local: LOCAL4, mac: '02:00:00:00:fe:01' },
   { ...PLAIN, name: 'm2', vni: 0xabcdef, port: 8472, local: LOCAL4, mac: '02:00:00:00:fe:02' },
   { ...PLAIN, name: 'm3', vni: 42, port: 4789, local: LOCAL4, mac: '02:00:00:00:fe:03', maxaddress: 9 },
   { ...PLAIN, name: 'm4', vni: 42, port: 8472, local: LOCAL6, mac: '02:00:00:00:fe:04' },
+  {
+    ...PLAIN,
+    name: 'm5',
+    vni: 43,
+    port: 8472,
+    local: LOCAL4,
+    mac: '02:00:00:00:fe:05',
+    ttl: 'inherit',
+    tos: 'inherit',
+  },
+  { ...PLAIN, name: 'm6', vni: 43, port: 8472, local: LOCAL6, mac: '02:00:00:00:fe:06', ttl: 7, tos: 0xb9 },
 ];
 
-/** As on a network card: whoever sends cuts and checksums. */
+/** What the outer header can be told. */
+const OUTER: readonly Pick<Options, 'ttl' | 'tos' | 'df'>[] = [
+  { ttl: 'inherit', tos: 'inherit', df: 'inherit' },
+  { ttl: 7, tos: 0xb9, df: 'set' },
+];
+
+/**
+ * The same for the kernel's own device (model-kernel.ts): every combination of what it cannot change while it is up, and some of
+ * what the outer header can be told.
+ */
+export const KERNEL_NETWORKS: readonly Options[] = [0, 1, 2, 3, 4, 5].map((number) => ({
+  ...PLAIN,
+  ...OUTER[number - 4],
+  name: `k${number}`,
+  vni: 50 + number,
+  port: 8472,
+  local: LOCAL4,
+  mac: `02:00:00:00:fe:2${number}`,
+  proxy: (number & 1) !== 0,
+  learning: (number & 2) !== 0,
+}));
+
+export interface RigOptions {
+  readonly lanes: number;
+  /**
+   * `wire`: whoever sends cuts and checksums, as on a network card. `veth`: trains and partial checksums cross as they are, and
+   * the receiving side merges datagrams to trains.
+   */
+  readonly underlay: 'wire' | 'veth';
+}
+
 const WIRE = ['tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off'];
 
 const SILENT = `
@@ -55,7 +97,7 @@ export async function deafen(ns: Netns, device: string): Promise<void> {
 }
 
 /** The underlay between two namespaces, of which the second has no voice. */
-export async function addUnderlay(dut: Netns, net: Netns): Promise<void> {
+export async function addUnderlay(dut: Netns, net: Netns, mode: RigOptions['underlay']): Promise<void> {
   await dut.ip(
     `link add eth0 address ${DUT_MAC} type veth peer name eth0 address ${NET_MAC} netns ${net.name}`,
     'link set eth0 up',
@@ -65,8 +107,8 @@ export async function addUnderlay(dut: Netns, net: Netns): Promise<void> {
     ...[...PEERS4, ...PEERS6].map((peer) => `neigh replace ${peer} lladdr ${NET_MAC} dev eth0 nud permanent`),
   );
   await net.ip('link set eth0 up');
-  await dut.exec(['ethtool', '-K', 'eth0', ...WIRE]);
-  await net.exec(['ethtool', '-K', 'eth0', ...WIRE]);
+  await dut.exec(['ethtool', '-K', 'eth0', ...(mode === 'wire' ? WIRE : ['gro', 'on'])]);
+  if (mode === 'wire') await net.exec(['ethtool', '-K', 'eth0', ...WIRE]);
   await deafen(net, 'eth0');
 }
 
@@ -77,39 +119,45 @@ export async function silentNamespace(label: string, teardown: Teardown): Promis
   return ns;
 }
 
+let rigs = 0;
+
 export class ModelRig {
   readonly client: DataplaneClient;
   /** On the TAPs. */
   readonly tap: Frames;
   /** On the underlay. */
   readonly net: Frames;
+  /** A TAP with several queues may move a flow from one to another. */
+  readonly ordered: boolean;
   readonly #teardown: Teardown;
 
-  private constructor(client: DataplaneClient, tap: Frames, net: Frames, teardown: Teardown) {
+  private constructor(client: DataplaneClient, tap: Frames, net: Frames, teardown: Teardown, ordered: boolean) {
+    this.ordered = ordered;
     this.client = client;
     this.tap = tap;
     this.net = net;
     this.#teardown = teardown;
   }
 
-  static async create(lanes = 1): Promise<ModelRig> {
+  static async create(options: RigOptions): Promise<ModelRig> {
     const teardown = new Teardown();
     try {
-      return await ModelRig.#create(teardown, lanes);
+      return await ModelRig.#create(teardown, options);
     } catch (error) {
       await teardown.run();
       throw error;
     }
   }
 
-  static async #create(teardown: Teardown, lanes: number): Promise<ModelRig> {
+  static async #create(teardown: Teardown, { lanes, underlay }: RigOptions): Promise<ModelRig> {
+    rigs += 1;
     const dir = await mkdtemp(join(tmpdir(), 'vtepd-model-'));
     teardown.defer(dir, () => rm(dir, { recursive: true, force: true }));
-    const tapNs = await silentNamespace('m-tap', teardown);
-    const netNs = await silentNamespace('m-net', teardown);
-    const dut = await Netns.create('m-dut');
+    const tapNs = await silentNamespace(`m-tap${rigs}`, teardown);
+    const netNs = await silentNamespace(`m-net${rigs}`, teardown);
+    const dut = await Netns.create(`m-dut${rigs}`);
     teardown.defer(dut.name, () => dut.delete());
-    await addUnderlay(dut, netNs);
+    await addUnderlay(dut, netNs, underlay);
 
     const socket = join(dir, 'dataplane.sock');
     const argv = [process.env.VTEPD_DATAPLANE ?? DATAPLANE, '--socket', socket, '--lanes', String(lanes)];
@@ -132,7 +180,7 @@ export class ModelRig {
     teardown.defer('frames on the TAPs', () => tap.close());
     const net = await Frames.on(netNs, ['eth0']);
     teardown.defer('frames on the underlay', () => net.close());
-    return new ModelRig(client, tap, net, teardown);
+    return new ModelRig(client, tap, net, teardown, lanes === 1);
   }
 
   destroy(): Promise<void> {
@@ -165,12 +213,12 @@ export class ModelRig {
   }
 }
 
-const UNSET = { dev: null, remote: null };
+const UNSET = { dev: null, remote: null, l2miss: true, l3miss: true };
 const EMPTY = { revision: 0, fdb: [], neighbours: [], peers: [] };
 
 /** The model of the rig: all networks, nothing in the tables. */
 export function freshModel(): Endpoint {
-  const endpoint = new Endpoint({ routes: ROUTES });
+  const endpoint = new Endpoint(UNDERLAY);
   for (const options of NETWORKS) {
     const network = endpoint.create(options);
     for (const source of ['etcd', 'file']) network.tables.replace({ ...EMPTY, network: options.name, source });

@@ -8,11 +8,10 @@
 import { DataplaneError } from '../../../src/dataplane/client.ts';
 import type { NetworkStats, TablesDump } from '../../../src/dataplane/protocol.ts';
 import type { Endpoint, FromTap, FromWire } from '../../model/endpoint.ts';
-import { onTheWire } from '../../model/offload.ts';
-import { type Ethernet, ethernetOf, flowOf, transportOf } from '../../model/packet.ts';
+import { type Ethernet, ethernetOf, transportOf } from '../../model/packet.ts';
 import { type FdbValue, Refusal } from '../../model/tables.ts';
-import { vxlanWords, words } from '../../model/words.ts';
 import { type Action, actionWords, type Change } from './model-actions.ts';
+import { compareDatagrams, compareFrames, datagramFlow, type Seen, seenFrames, visible } from './model-compare.ts';
 import { type OuterDatagram, outerDatagrams, outerFrames } from './model-outer.ts';
 import { DUT_MAC, freshModel, type ModelRig, NET_MAC, NETWORKS } from './model-rig.ts';
 
@@ -40,6 +39,7 @@ export class Run {
   /** By how much a counter may be less than expected. */
   readonly #slack: Counters = new Map();
   readonly #sourcePorts = new Map<string, number>();
+  readonly #events: string[] = [];
   #base: Counters = new Map();
 
   private constructor(rig: ModelRig, options: RunOptions) {
@@ -49,7 +49,7 @@ export class Run {
   }
 
   /** Throws `Disagreement`. */
-  static async scenario(rig: ModelRig, actions: readonly Action[], options: RunOptions): Promise<void> {
+  static async scenario(rig: ModelRig, actions: readonly Action[], options: RunOptions): Promise<Run> {
     await rig.reset();
     const run = new Run(rig, options);
     run.#base = await run.#counters();
@@ -73,6 +73,17 @@ export class Run {
     }
     await run.#finish(step);
     for (const { name } of NETWORKS) await run.#compareTables(name);
+    return run;
+  }
+
+  /** By how much each counter moved. */
+  get counters(): ReadonlyMap<string, number> {
+    return this.#expected;
+  }
+
+  /** The notifications that the model expects, as text; misses once for each. */
+  get events(): readonly string[] {
+    return this.#events;
   }
 
   /** Could a datagram change where a MAC is? */
@@ -110,11 +121,19 @@ export class Run {
       this.#countWire(outcome);
       const network = outcome.network ?? '';
       step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
-      if (outcome.learned !== undefined && outcome.learned.what !== 'full') step.learned(network, outcome.learned);
+      if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
+        const { what, mac, ip } = outcome.learned;
+        const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
+        this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
+        step.learned(network, outcome.learned);
+        // Which of two MACs gets the last place depends on the lane that is faster.
+        if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
+      }
     }
   }
 
-  #countTap(network: string, { sent, replies, drops }: FromTap): void {
+  #countTap(network: string, { sent, replies, drops, miss }: FromTap): void {
+    if (miss !== undefined) this.#events.push(`miss ${text({ network, ...miss })}`);
     for (const { payload } of sent) this.#countTraffic(network, 'tx', payload.length - 8);
     for (const reply of replies) this.#count(`${network} ${reply.length === 42 ? 'arp' : 'nd'} replies`);
     for (const reason of drops) this.#count(`${network} drop ${reason}`);
@@ -165,8 +184,9 @@ export class Run {
     tap.forget();
     net.forget();
     const complaints = [
-      ...this.#compareSent(step.sent, seen.sent),
-      ...compareFrames(step.frames, seen.frames),
+      ...compareDatagrams(step.sent, seen.sent, this.#rig.ordered),
+      ...this.#comparePorts(seen.sent),
+      ...compareFrames(step.frames, seen.frames, this.#rig.ordered),
       ...counted,
     ];
     if (complaints.length > 0) {
@@ -197,33 +217,17 @@ export class Run {
   }
 
   #frames(): Seen[] {
-    return NETWORKS.flatMap(({ name }) =>
-      this.#rig.tap.arrived(name).flatMap(({ frame, virtio }): Seen[] => {
-        const whole = onTheWire(frame, virtio);
-        if (whole === undefined) return [{ network: name, frame, cut: false, broken: true }];
-        return whole.map((each) => ({ network: name, frame: each, cut: virtio.gso !== undefined }));
-      }),
-    );
+    return NETWORKS.flatMap(({ name }) => seenFrames(name, this.#rig.tap.arrived(name)));
   }
 
-  #compareSent(expected: readonly OuterDatagram[], seen: readonly OuterDatagram[]): string[] {
-    const flow = ({ payload, ...outer }: OuterDatagram): string =>
-      `${outer.source} ${outer.to} ${outer.port} ${payload.toString('hex', 0, 8)} ${flowOf(payload.subarray(8))}`;
-    const header = ({ source, to, port, tos, ttl, df, checksum }: OuterDatagram): string =>
-      `${source} > ${to}:${port} tos ${tos} ttl ${ttl}${df ? ' DF' : ''} checksum ${checksum}`;
-    const text = (one: OuterDatagram): string => `${header(one)}: ${vxlanWords(one.payload)} ${hex(one.payload)}`;
-    const same = (a: OuterDatagram, b: OuterDatagram): boolean =>
-      header(a) === header(b) && a.payload.equals(b.payload);
-    const complaints = compareFlows('datagram', expected, seen, flow, text, same);
-    for (const datagram of seen) {
-      const key = flow(datagram);
+  #comparePorts(seen: readonly OuterDatagram[]): string[] {
+    return seen.flatMap((datagram) => {
+      const key = datagramFlow(datagram);
       const before = this.#sourcePorts.get(key) ?? datagram.sourcePort;
       this.#sourcePorts.set(key, before);
-      if (before !== datagram.sourcePort || before < 49_152) {
-        complaints.push(`source port ${datagram.sourcePort} of a flow that left from ${before}: ${text(datagram)}`);
-      }
-    }
-    return complaints;
+      if (before === datagram.sourcePort && before >= 49_152) return [];
+      return [`source port ${datagram.sourcePort} of a flow that left from ${before}: ${key}`];
+    });
   }
 
   #compareCounters(now: Counters): string[] {
@@ -266,6 +270,10 @@ export class Run {
         `answer to ${change.method} ${JSON.stringify(change.params)}: ${said(real)}, the model says ${said(modelled)}`,
       ]);
     }
+    if (modelled.refused === undefined && (change.method === 'fdb.change' || change.method === 'neigh.change')) {
+      const what = change.method === 'fdb.change' ? 'fdb' : 'neigh';
+      this.#events.push(`changed ${text({ network: change.params.network, what })}`);
+    }
     await this.#compareTables(change.params.network);
   }
 
@@ -285,13 +293,14 @@ export class Run {
   }
 }
 
-/** Bytes for a person: what is long has its headers in front. */
-function hex(bytes: Buffer): string {
-  return bytes.length > 200 ? `${bytes.toString('hex', 0, 200)}...` : bytes.toString('hex');
+export function text(value: unknown): string {
+  return JSON.stringify(value, (_key, held) =>
+    isRecord(held) ? Object.fromEntries(Object.entries(held).sort(byName)) : held,
+  );
 }
 
-function text(value: unknown): string {
-  return JSON.stringify(value, (_, held) => (isRecord(held) ? Object.fromEntries(Object.entries(held).sort()) : held));
+function byName([a]: [string, unknown], [b]: [string, unknown]): number {
+  return a < b ? -1 : 1;
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
@@ -331,7 +340,7 @@ export function applyToModel(model: Endpoint, { method, params }: Change): unkno
 function tableLines({ revisions, fdb, neighbours, peers }: TablesDump): string[] {
   return [
     `revisions ${text(revisions)}`,
-    ...fdb.map(({ used: _, ...entry }) => `fdb ${text(entry)}`),
+    ...fdb.map((entry) => `fdb ${text({ ...entry, used: null })}`),
     ...neighbours.map((entry) => `neighbour ${text(entry)}`),
     `peers ${text(peers)}`,
   ];
@@ -348,77 +357,6 @@ function putCounters(counters: Counters, stats: NetworkStats): void {
   counters.set(`${network} nd replies`, stats.nd_replies);
   counters.set(`${network} partial checksums`, stats.partial_checksums);
   counters.set(`${network} whole superframes`, stats.whole_superframes);
-}
-
-/** A frame on a TAP. `cut`: it is a segment of a superframe that the endpoint delivered. */
-interface Seen {
-  readonly network: string;
-  readonly frame: Buffer;
-  readonly cut: boolean;
-  /** Its virtio header contradicts it. */
-  readonly broken?: boolean;
-}
-
-/** The kernel's VLAN untagging drops a frame whose tag is followed by less than a header's start, before anybody sees it. */
-function visible(frame: Buffer): boolean {
-  const type = frame.readUInt16BE(12);
-  return (type !== 0x8100 && type !== 0x88a8) || frame.length >= 14 + 6;
-}
-
-function compareFrames(expected: readonly Seen[], seen: readonly Seen[]): string[] {
-  const flow = ({ network, frame }: Seen): string => `${network} ${flowOf(frame)}`;
-  const text = ({ network, frame, broken }: Seen): string =>
-    `on ${network}: ${words(frame)}${broken === true ? ' with an impossible virtio header' : ''} ${hex(frame)}`;
-  const same = (model: Seen, real: Seen): boolean => {
-    if (model.network !== real.network || real.broken === true) return false;
-    return real.cut ? joined(model.frame).equals(joined(real.frame)) : model.frame.equals(real.frame);
-  };
-  return compareFlows('frame', expected, seen, flow, text, same);
-}
-
-/** What survives of a segment that was joined with others: not its padding, and no identification if it may not be fragmented. */
-function joined(frame: Buffer): Buffer {
-  const at = transportOf(frame);
-  if (at === undefined) return frame;
-  const bare = Buffer.from(frame.subarray(0, at.end));
-  if (at.family === 4 && (bare.readUInt16BE(at.network + 6) & 0x4000) !== 0) {
-    bare.writeUInt16BE(0, at.network + 4);
-    bare.writeUInt16BE(0, at.network + 10);
-  }
-  return bare;
-}
-
-/** Flow by flow, in order. */
-function compareFlows<T>(
-  what: string,
-  expected: readonly T[],
-  seen: readonly T[],
-  flow: (item: T) => string,
-  text: (item: T) => string,
-  same: (model: T, real: T) => boolean,
-): string[] {
-  const [models, reals] = [group(expected, flow), group(seen, flow)];
-  const complaints: string[] = [];
-  for (const key of new Set([...models.keys(), ...reals.keys()])) {
-    const [wanted, got] = [models.get(key) ?? [], reals.get(key) ?? []];
-    const equal = wanted.length === got.length && wanted.every((item, at) => same(item, got[at] as T));
-    if (equal) continue;
-    const missing = wanted.filter((item) => !got.some((other) => same(item, other)));
-    const extra = got.filter((item) => !wanted.some((other) => same(other, item)));
-    complaints.push(...missing.map((item) => `missing ${what} ${text(item)}`));
-    complaints.push(...extra.map((item) => `unexpected ${what} ${text(item)}`));
-    if (missing.length + extra.length === 0) {
-      const list = (items: readonly T[]): string => items.map((item) => `\n    ${text(item)}`).join('');
-      complaints.push(`another order or number of ${what}s of one flow: model${list(wanted)}\n  real${list(got)}`);
-    }
-  }
-  return complaints;
-}
-
-function group<T>(items: readonly T[], flow: (item: T) => string): Map<string, T[]> {
-  const groups = new Map<string, T[]>();
-  for (const item of items) groups.set(flow(item), [...(groups.get(flow(item)) ?? []), item]);
-  return groups;
 }
 
 /** Actions whose outcome does not depend on each other, with what the model says of them. */
@@ -446,10 +384,10 @@ class Step {
     return ethernet !== undefined && (this.#macs.has(ethernet.source) || this.#macs.has(ethernet.destination));
   }
 
-  /** Frames of the step, which may be slower, look for the MAC that a datagram comes from. */
+  /** Others of the step, which may be slower or on another lane, look for the MAC that a datagram comes from, or come from it. */
   preceded(action: Action): boolean {
-    const source = innerOf(action)?.source;
-    return this.actions.some((each) => each.kind === 'tap' && innerOf(each)?.destination === source);
+    const mac = innerOf(action)?.source;
+    return this.actions.some((each) => innerOf(each)?.[each.kind === 'tap' ? 'destination' : 'source'] === mac);
   }
 }
 

@@ -1,6 +1,6 @@
 /** The few addresses that random tables and random frames share, so that they meet. */
 import type { Random } from './model-random.ts';
-import { NETWORKS, PEERS4, PEERS6 } from './model-rig.ts';
+import { KERNEL_NETWORKS, NETWORKS, PEERS4, PEERS6 } from './model-rig.ts';
 
 export const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 export const FLOOD = '00:00:00:00:00:00';
@@ -24,7 +24,7 @@ export const INNER4 = ['10.246.1.5', '10.246.1.6', '10.246.1.200', '10.246.2.7',
 export const INNER6 = ['fd00:246:1::5', 'fd00:246:1::6', 'fd00:246:2::7', 'fd00:247::1'];
 
 export function networkOf(name: string): (typeof NETWORKS)[number] {
-  const network = NETWORKS.find((each) => each.name === name);
+  const network = [...NETWORKS, ...KERNEL_NETWORKS].find((each) => each.name === name);
   if (network === undefined) throw new Error(`no network ${name}`);
   return network;
 }

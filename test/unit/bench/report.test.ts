@@ -59,7 +59,7 @@ test('the table has one row a metric, what failed, and how quiet it was', () => 
   );
   assert.match(row('round trip, 1 CPU, p50'), /10\.0 us +2\.50 +- +<= 2 {2}NOT MET/);
   assert.ok(lines.includes('failed: ovs, rr1: no round trip was answered'));
-  assert.ok(lines.some((line) => line.startsWith('the machine was quiet before all 9')));
+  assert.ok(lines.some((line) => line.startsWith('nothing else disturbed the 9')));
   assert.ok(!lines.some((line) => line.startsWith('UDP')), 'tests that were not run have no rows');
 });
 
@@ -72,7 +72,7 @@ test('without the kernel the table shows absolute figures and no goals', () => {
 
 test('noise is said loudly', () => {
   const noisy = summarize('nic', ['kernel'], [sample('kernel', 0, 'tcp1', { tcp1: 1 }, { noise: 0.5, steal: 0.031 })]);
-  assert.match(renderTable(noisy), /NOISE: .*before 1 of 1 measurements.*at most 3\.1 %/);
+  assert.match(renderTable(noisy), /NOISE: .*during 1 of 1 measurements.*at most 3\.1 %/);
 });
 
 test('the plot is well-formed, escapes text and has a bar for each ratio', () => {

@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { RUN_OPTIONS } from '../../../src/config/options.ts';
 import { loadSettings, type Settings, SettingsError } from '../../../src/config/settings.ts';
+import { parseIpv6 } from '../../../src/net/ip.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vtepd-settings-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -46,13 +47,18 @@ const DEFAULTS: Settings = {
   },
   iface: [],
   publicIp: undefined,
+  publicIpv6: undefined,
   subnetFile: '/run/flannel/subnet.env',
   healthz: undefined,
   device: undefined,
   netns: undefined,
   mac: undefined,
+  rules: { forward: true, masquerade: false, fullyRandom: true, resyncSeconds: 5 },
   routeMode: 'peer',
+  takeOverLease: false,
+  offlineStart: true,
   logLevel: 'info',
+  networks: [],
 };
 
 test('without any setting, the defaults are those of flanneld', () => {
@@ -72,6 +78,8 @@ const EACH: [string, string, Partial<Settings>][] = [
   ],
   ['etcd-prefix', '/a/b/', etcd({ prefix: '/a/b' })],
   ['etcd-cafile', '/ca', etcd({ caFile: '/ca' })],
+  ['public-ipv6', 'FD00:245::3', { publicIpv6: parseIpv6('fd00:245::3') }],
+  ['take-over-lease', 'true', { takeOverLease: true }],
   ['subnet-lease-renew-margin', '1439', etcd({ renewMarginMinutes: 1439 })],
   ['iface', 'eth0', { iface: ['eth0'] }],
   ['iface', '10.245.1.3', { iface: ['10.245.1.3'] }],
@@ -156,12 +164,12 @@ const REFUSED: [string, Record<string, string>, RegExp][] = [
   ['--device abcdefghijklmnop', {}, /not a device name/],
   ['--log-level loud', {}, /log-level/],
   ['-v x', {}, /^v \(flag --v\)/],
-  ['--ip-masq', {}, /ip-masq \(flag --ip-masq\): flanneld's ip-masq is not served yet/],
-  ['', { FLANNELD_IP_MASQ: 'true' }, /ip-masq \(environment FLANNELD_IP_MASQ\).*not served yet/],
+  ['', { FLANNELD_IP_MASQ: 'yes' }, /ip-masq \(environment FLANNELD_IP_MASQ\): "yes" is not true or false/],
+  ['--iptables-resync 0', {}, /iptables-resync .* is not a number from 1 to 3600/],
   ['--iface-regex eth.*', {}, /iface-regex .*not served yet/],
   ['--iface-can-reach 1.1.1.1', {}, /iface-can-reach .*not served yet/],
   ['--kube-subnet-mgr', {}, /kube-subnet-mgr .*not served yet/],
-  ['--public-ipv6 fd00::1', {}, /public-ipv6 .*not served yet/],
+  ['--public-ipv6 10.0.0.1', {}, /public-ipv6 .*is not an IPv6 address/],
   ['--config /nonexistent/x', {}, /config: cannot be read/],
 ];
 
@@ -170,8 +178,25 @@ for (const [flags, env, message] of REFUSED) {
 }
 
 test("flanneld's unserved switches are taken where they are off", () => {
-  const flags = '--ip-masq=false --kube-subnet-mgr=false --iptables-forward-rules=false --ip-blackhole-route=false';
-  assert.deepEqual(load(flags, { FLANNELD_IP_MASQ: 'false' }), DEFAULTS);
+  assert.deepEqual(load('--kube-subnet-mgr=false --ip-blackhole-route=false'), DEFAULTS);
+});
+
+test("the switches of the traffic rules, in Go's spellings too", () => {
+  const rules = (change: Partial<Settings['rules']>): Settings => ({
+    ...DEFAULTS,
+    rules: { ...DEFAULTS.rules, ...change },
+  });
+  assert.deepEqual(load('--ip-masq'), rules({ masquerade: true }));
+  assert.deepEqual(load('', { FLANNELD_IP_MASQ: 'T' }), rules({ masquerade: true }));
+  assert.deepEqual(load('-ip-masq=false', { FLANNELD_IP_MASQ: '1' }), DEFAULTS);
+  assert.deepEqual(load('--iptables-forward-rules=false'), rules({ forward: false }));
+  assert.deepEqual(load('--ip-masq-fully-random-disable'), rules({ fullyRandom: false }));
+  assert.deepEqual(load('--ip-masq-random-fully=false'), rules({ fullyRandom: false }));
+  assert.deepEqual(load('--ip-masq-random-fully --ip-masq-fully-random-disable=false'), DEFAULTS);
+  refused('--ip-masq-random-fully --ip-masq-fully-random-disable', {}, /they contradict each other/);
+  assert.deepEqual(load(`--config ${config('ip-masq: true\niptables-resync: 60\n')}`), {
+    ...rules({ masquerade: true, resyncSeconds: 60 }),
+  });
 });
 
 test('all problems are told at once, and those of the file name the file', () => {
@@ -186,3 +211,52 @@ test('all problems are told at once, and those of the file name the file', () =>
   refused(`--config ${config('- a\n')}`, {}, /must be a map/);
   refused(`--config ${config('a: [\n')}`, {}, /vtepd\.yaml: /);
 });
+
+test('a start on the known leases can be switched off', () => {
+  assert.equal(load('--offline-start=false').offlineStart, false);
+  assert.equal(load('', { VTEPD_OFFLINE_START: 'false' }).offlineStart, false);
+});
+
+test('several networks by name: each at its own prefix and subnet file, the rest is shared', () => {
+  const { networks } = load('--networks blue,red --etcd-prefix /net --iface eth1 --device vx9');
+  assert.deepEqual(
+    networks.map(({ name, settings }) => [name, settings.datastore, settings.subnetFile, settings.iface]),
+    ['blue', 'red'].map((name) => [
+      name,
+      { ...DEFAULTS.datastore, prefix: `/net/${name}` },
+      `/run/flannel/networks/${name}.env`,
+      ['eth1'],
+    ]),
+  );
+  assert.ok(networks.every(({ settings }) => settings.device === undefined));
+});
+
+test('several networks in the file, with settings of their own', () => {
+  const path = config(
+    'networks:\n  - blue\n  - { name: red, etcd-prefix: /other, netns: ns1, subnet-file: /x/red.env, device: vx1 }\n  - { name: green, file: /hosts.yaml }\n',
+  );
+  const { networks } = load(`--config ${path}`);
+  assert.deepEqual(
+    networks.map(({ settings }) => [
+      settings.datastore.type === 'etcd' ? settings.datastore.prefix : settings.datastore.path,
+      settings.subnetFile,
+      settings.netns,
+      settings.device,
+    ]),
+    [
+      ['/coreos.com/network/blue', '/run/flannel/networks/blue.env', undefined, undefined],
+      ['/other', '/x/red.env', 'ns1', 'vx1'],
+      ['/hosts.yaml', '/run/flannel/networks/green.env', undefined, undefined],
+    ],
+  );
+});
+
+for (const [text, message] of [
+  ['networks: [blue, blue]', /blue and blue both have the name blue/],
+  ['networks: [{ name: a, etcd-prefix: /x }, { name: b, etcd-prefix: /x }]', /both have the etcd-prefix \/x/],
+  ['networks: [{ name: a, healthz-port: 1 }]', /networks\[0\]: "healthz-port" is no setting of a network/],
+  ['networks: [{ etcd-prefix: /x }]', /networks\[0\]: name ""/],
+  ['networks: [{ name: a, public-ip: x }]', /public-ip .*networks\[0\]: public-ip.*is not an IPv4 address/],
+] as const) {
+  test(`refused: ${text}`, () => refused(`--config ${config(text)}`, {}, message));
+}

@@ -260,12 +260,24 @@ test('the MAC of an existing device is kept; else the lease tells it', async () 
   assert.equal(left.datastore.joinedWith?.attributes.vtepMac, '0e:00:00:00:00:aa');
 
   const leased = await start({
+    settings: { takeOverLease: true },
     prepare: ({ datastore }) => {
       datastore.own = lease(30, '10.245.1.3', '0e:00:00:00:00:bb');
     },
   });
   await ready(leased);
   assert.equal(leased.datastore.joinedWith?.attributes.vtepMac, '0e:00:00:00:00:bb');
+});
+
+test("another host's lease with our PublicIP ends the start; nothing is made", async () => {
+  const bed = await start({
+    prepare: ({ datastore }) => {
+      datastore.own = lease(30, '10.245.1.3', '0e:00:00:00:00:bb');
+    },
+  });
+  await assert.rejects(bed.running, { code: 'PUBLIC_IP_TAKEN' });
+  assert.deepEqual(bed.log, ['config', 'stop']);
+  assert.equal(bed.plane.networks.size, 0);
 });
 
 test('a kernel vxlan device of the same name is deleted, a network made by hand is not', async () => {

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { candidateSubnets, fitsConfig } from '../../../src/flannel/allocate.ts';
+import { candidateSubnets, candidateSubnets6, fitsConfig, fitsRange6 } from '../../../src/flannel/allocate.ts';
 import { networkConfigOf } from '../../../src/flannel/config.ts';
-import { numberToIpv4 } from '../../../src/net/ip.ts';
+import { numberToIpv4, parseIpv6 } from '../../../src/net/ip.ts';
 import { type Prefix, parsePrefix, prefixesOverlap, prefixOf } from '../../../src/net/prefix.ts';
 
 const Backend = { Type: 'vxlan' };
@@ -85,5 +85,22 @@ test('a subnet fits if its length and place are the configured ones', () => {
     ['fd00::/24', false],
   ] as const) {
     assert.equal(fitsConfig(narrow, parsePrefix(text)), fits, text);
+  }
+});
+
+test('IPv6: the first free subnets of the range, a hundred at most, none that overlaps', () => {
+  const range = {
+    network: parsePrefix('fd00:246::/48'),
+    subnetLen: 64,
+    subnetMin: parseIpv6('fd00:246:0:1::'),
+    subnetMax: parseIpv6('fd00:246:0:4::'),
+  };
+  const taken = ['fd00:246:0:2::/64', 'fd00:246:0:4::/66', '10.0.0.0/8', 'fd00:999::/64'].map(parsePrefix);
+  assert.deepEqual(candidateSubnets6(range, taken), ['fd00:246:0:1::/64', 'fd00:246:0:3::/64']);
+  assert.deepEqual(candidateSubnets6(range, [parsePrefix('fd00:246::/62')]), ['fd00:246:0:4::/64']);
+  assert.equal(candidateSubnets6({ ...range, subnetMax: parseIpv6('fd00:246:0:ffff::') }, []).length, 100);
+  assert.equal(fitsRange6(range, parsePrefix('fd00:246:0:4::/64')), true);
+  for (const bad of ['fd00:246:0:5::/64', 'fd00:246::/64', 'fd00:246:0:4::/65', '10.0.0.0/8']) {
+    assert.equal(fitsRange6(range, parsePrefix(bad)), false);
   }
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { networkConfigOf, parseNetworkConfig } from '../../../src/flannel/config.ts';
+import { formatNetworkConfig, networkConfigOf, parseNetworkConfig } from '../../../src/flannel/config.ts';
 import { FlannelError, type FlannelErrorCode } from '../../../src/flannel/errors.ts';
 
 const vxlan = { Type: 'vxlan' };
@@ -152,9 +152,14 @@ test('what flannel serves and vtepd does not is refused by name', () => {
   refuses({ Network: network }, bad, 'Backend', /"udp"/);
   refuses({ Network: network, Backend: null }, bad, 'Backend', /"udp"/);
   refuses({ Network: network, Backend: {} }, bad, 'Backend.Type', /missing/);
-  refuses({ Network: network, Backend: { Type: 'host-gw' } }, bad, 'Backend.Type', /"host-gw"/);
-  refuses({ Network: network, Backend: vxlan, EnableIPv6: true }, bad, 'EnableIPv6', /not served yet/);
-  refuses({ Network: network, Backend: vxlan, EnableIPv4: false }, bad, 'EnableIPv4', /not served yet/);
+  refuses({ Network: network, Backend: { Type: 'udp' } }, bad, 'Backend.Type', /"udp", which is not served yet/);
+  refuses(
+    { Network: network, Backend: { Type: 'wireguard' } },
+    bad,
+    'Backend.Type',
+    /"wireguard", which is not served/,
+  );
+  refuses({ Network: network, Backend: vxlan, EnableIPv4: false }, bad, 'EnableIPv4', /cannot tell hosts without IPv4/);
 });
 
 test('a configuration that is a value already reads the same', () => {
@@ -162,4 +167,33 @@ test('a configuration that is a value already reads the same', () => {
     networkConfigOf({ Network: '10.3.0.0/16', Backend: vxlan }),
     parse({ Network: '10.3.0.0/16', Backend: vxlan }),
   );
+});
+
+test('host-gw is served; its name is read without regard to case', () => {
+  const config = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"Host-GW"}}');
+  assert.equal(config.backend.type, 'host-gw');
+});
+
+test('both families: defaults and limits of the IPv6 half', () => {
+  const dual = (fields: object) =>
+    parseNetworkConfig(
+      JSON.stringify({ Network: '10.246.0.0/16', EnableIPv6: true, Backend: { Type: 'vxlan' }, ...fields }),
+    );
+  assert.deepEqual(dual({ IPv6Network: 'fd00:246::1/48' }).ipv6, {
+    network: 'fd00:246::/48',
+    subnetLen: 64,
+    subnetMin: 'fd00:246:0:1::',
+    subnetMax: 'fd00:246:0:ffff::',
+  });
+  assert.equal(dual({ IPv6Network: 'fd00:246::/64' }).ipv6?.subnetLen, 66);
+  const narrow = { IPv6Network: 'fd00:246::/48', IPv6SubnetLen: 64, IPv6SubnetMin: 'fd00:246:0:8::' };
+  assert.equal(dual(narrow).ipv6?.subnetMin, 'fd00:246:0:8::');
+  assert.deepEqual(parseNetworkConfig(formatNetworkConfig(dual(narrow))), dual(narrow));
+  const field = (name: string) => (error: unknown) => error instanceof FlannelError && error.field === name;
+  assert.throws(() => dual({}), field('IPv6Network'));
+  assert.throws(() => dual({ IPv6Network: '10.0.0.0/8' }), field('IPv6Network'));
+  assert.throws(() => dual({ IPv6Network: 'fd00::/126' }), field('IPv6Network'));
+  assert.throws(() => dual({ IPv6Network: 'fd00:246::/48', IPv6SubnetLen: 49 }), field('IPv6SubnetLen'));
+  assert.throws(() => dual({ ...narrow, IPv6SubnetMin: 'fd00:246::1' }), field('IPv6SubnetMin'));
+  assert.throws(() => dual({ ...narrow, IPv6SubnetMax: 'fd00:246:0:2::' }), field('IPv6SubnetMin'));
 });

@@ -30,7 +30,7 @@ test('a VNI above 65535 is written as its low 16 bits, the width of the field in
   assert.equal(text, REAL);
 });
 
-test('a dual-stack lease is read for its IPv4 half', () => {
+test('a dual-stack lease is read, and written byte for byte as flanneld writes it', () => {
   const text =
     '{"PublicIP":"10.245.1.11","PublicIPv6":"fd00:245:1::11","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"2a:ae:45:04:9b:12"},"BackendV6Data":{"VNI":1,"VtepMAC":"82:90:db:90:8a:cc"}}';
   assert.deepEqual(parseLeaseAttributes(text), {
@@ -39,7 +39,11 @@ test('a dual-stack lease is read for its IPv4 half', () => {
     backendType: 'vxlan',
     vtepMac: '2a:ae:45:04:9b:12',
     vni: 1,
+    vtepMac6: '82:90:db:90:8a:cc',
   });
+  assert.equal(formatLeaseAttributes(parseLeaseAttributes(text)), text);
+  const hostGw = '{"PublicIP":"10.245.1.11","PublicIPv6":null,"BackendType":"host-gw"}';
+  assert.equal(formatLeaseAttributes(parseLeaseAttributes(hostGw)), hostGw);
 });
 
 test('tolerated, as by real peers', () => {

@@ -21,12 +21,6 @@ test('read back', () => {
   assert.deepEqual(parseSubnetEnv(TEXT), env);
 });
 
-test("a dual-stack flanneld's file gives its IPv4 half", () => {
-  const text =
-    'FLANNEL_NETWORK=10.246.0.0/16\nFLANNEL_SUBNET=10.246.18.1/24\nFLANNEL_IPV6_NETWORK=fd00:246::/48\nFLANNEL_IPV6_SUBNET=fd00:246:0:f::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n';
-  assert.deepEqual(parseSubnetEnv(text), env);
-});
-
 test('unreadable fields are skipped one by one', () => {
   assert.deepEqual(parseSubnetEnv(''), {});
   assert.deepEqual(parseSubnetEnv('FLANNEL_SUBNET=nonsense\nFLANNEL_MTU=x\nFLANNEL_IPMASQ=1\n\0\n=\n'), {});
@@ -37,4 +31,19 @@ test('unreadable fields are skipped one by one', () => {
   assert.deepEqual(parseSubnetEnv('FLANNEL_NETWORK=bad,fd00::/8,10.246.0.0/16,10.1.0.0/16'), {
     network: '10.246.0.0/16',
   });
+});
+
+test('both families, in the order of flanneld', () => {
+  const text = [
+    'FLANNEL_NETWORK=10.246.0.0/16',
+    'FLANNEL_SUBNET=10.246.18.1/24',
+    'FLANNEL_IPV6_NETWORK=fd00:246::/48',
+    'FLANNEL_IPV6_SUBNET=fd00:246:0:f::1/64',
+    'FLANNEL_MTU=1450',
+    'FLANNEL_IPMASQ=true',
+    '',
+  ].join('\n');
+  const env = parseSubnetEnv(text);
+  assert.deepEqual([env.network6, env.subnet6], ['fd00:246::/48', 'fd00:246:0:f::/64']);
+  assert.equal(formatSubnetEnv(env as Parameters<typeof formatSubnetEnv>[0]), text);
 });

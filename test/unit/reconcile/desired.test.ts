@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { DatastoreEvent, Lease, LeaseChange } from '../../../src/datastore/types.ts';
 import { parseSubnetKey } from '../../../src/flannel/subnet-key.ts';
-import { parseIpv4 } from '../../../src/net/ip.ts';
+import { type Ipv4, parseIpv4, parseIpv6 } from '../../../src/net/ip.ts';
 import { parseMac } from '../../../src/net/mac.ts';
 import { type Prefix, parsePrefix } from '../../../src/net/prefix.ts';
 import {
@@ -58,6 +58,7 @@ test('a peer is an FDB entry, a neighbour for its subnet and a route', () => {
   assert.deepEqual(change.routes, { added: peers.routes(), removed: [] });
   assert.deepEqual([change.base, change.revision, peers.revision], [0, 7, 7]);
   assert.deepEqual(peers.warnings(), []);
+  assert.equal(peers.peerCount, 1);
 });
 
 test('one route for the whole network, if so asked', () => {
@@ -95,6 +96,7 @@ test('a deleted lease takes everything with it', () => {
   assert.deepEqual(change.tables.neighbours_remove, ['10.246.13.0/24']);
   assert.deepEqual(change.routes.removed, [{ destination: '10.246.13.0/24', via: '10.246.13.0', onlink: true }]);
   assert.equal(peers.tables().fdb.length, 1);
+  assert.equal(peers.peerCount, 1);
 });
 
 test('an event without effect keeps the revision, so that the next patch has its base', () => {
@@ -313,6 +315,55 @@ test('any sequence of events ends in the state of the final snapshot, and each d
   );
 });
 
+const anyHops = fc.array(
+  fc.tuple(
+    fc.constantFrom('10.245.1.4', '10.245.1.5').map(parseIpv4),
+    fc.constantFrom<(string | undefined)[]>('eth0', 'eth1', undefined),
+  ),
+  { maxLength: 3 },
+);
+
+test('direct ways that come and go among the events: the same state as if they had been known from the start', () => {
+  const step = fc.oneof(
+    fc.array(anyChange, { maxLength: 4 }).map((list) => ({ list })),
+    anyHops.map((hops) => ({ hops })),
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 15 }), fc.constantFrom<RouteMode>('peer', 'network'), (steps, mode) => {
+      const peers = state(mode);
+      const held = new Map<string, Lease>();
+      const ways = new Map<Ipv4, string | undefined>();
+      let tables = peers.tables();
+      let routes = peers.routes();
+      for (const [index, each] of steps.entries()) {
+        let change: PeerChange;
+        if ('hops' in each) {
+          for (const [ip, dev] of each.hops) ways.set(ip, dev);
+          change = peers.setDirect(each.hops);
+        } else {
+          for (const item of each.list) {
+            if (item.type === 'put') held.set(item.lease.key, item.lease);
+            else held.delete(item.key);
+          }
+          change = peers.apply(changes(index + 1, ...each.list));
+        }
+        tables = patched(tables, change);
+        routes = rerouted(routes, change);
+        assert.deepEqual(tables, peers.tables());
+        assert.deepEqual(routes, peers.routes());
+        const fresh = state(mode);
+        fresh.setDirect(ways);
+        fresh.apply(snapshot(index + 1, ...held.values()));
+        assert.deepEqual(peers.tables(), fresh.tables());
+        assert.deepEqual(peers.routes(), fresh.routes());
+        assert.deepEqual(peers.peers(), fresh.peers());
+        assert.equal(peers.peerCount, fresh.peerCount);
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
 test('one change among 20,000 hosts is a small patch, made in the time of a small change', () => {
   const peers = new PeerState({ own: OWN, network: parsePrefix('10.0.0.0/8'), routeMode: 'peer' });
   const many: Lease[] = [];
@@ -341,20 +392,22 @@ test('one change among 20,000 hosts is a small patch, made in the time of a smal
 
 /** The rules in their plainest form: every lease against every other. */
 function model(leases: Lease[]): DesiredTables {
-  const usable = leases.flatMap((value) => judge(value, OWN, parsePrefix('10.246.0.0/16')).peer ?? []);
+  const usable = leases.flatMap(
+    (value) => judge(value, OWN, { network: parsePrefix('10.246.0.0/16'), family: 4, backend: 'vxlan' }).peer ?? [],
+  );
   const elected = usable.filter((a) => !usable.some((b) => b.subnet === a.subnet && b.key < a.key));
   const inUse = elected.filter((a) => {
     const rivals = elected.filter((b) => b.mac === a.mac);
     return rivals.every((b) => b.key >= a.key || rivals.some((c) => c.key < b.key) || b.publicIp === a.publicIp);
   });
-  const fdb = new Map(inUse.map(({ mac, publicIp }) => [mac, publicIp]));
+  const fdb = new Map<string, string>(inUse.map(({ mac = '', publicIp }) => [mac, publicIp]));
   const byText = (a: string, b: string) => (a < b ? -1 : 1);
   return {
     fdb: [...fdb]
       .sort(([a], [b]) => byText(a, b))
       .map(([mac, ip]) => ({ mac, destinations: [{ ip }], state: 'permanent' })),
     neighbours: inUse
-      .map(({ subnet, mac }) => ({ prefix: subnet, lladdr: mac }))
+      .map(({ subnet, mac = '' }) => ({ prefix: subnet, lladdr: mac }))
       .sort((a, b) => byText(a.prefix, b.prefix)),
     peers: [],
   };
@@ -373,16 +426,22 @@ function patched(before: DesiredTables, { tables }: PeerChange): DesiredTables {
     assert.notDeepEqual(neighbours.get(entry.prefix), entry);
     neighbours.set(entry.prefix, entry);
   }
+  const peers = new Set(before.peers);
+  for (const ip of tables.peers_remove) assert.ok(peers.delete(ip));
+  for (const ip of tables.peers_add) {
+    assert.ok(!peers.has(ip));
+    peers.add(ip);
+  }
   const byKey = (a: [string, unknown], b: [string, unknown]) => (a[0] < b[0] ? -1 : 1);
   return {
     fdb: [...fdb].sort(byKey).map(([, entry]) => entry),
     neighbours: [...neighbours].sort(byKey).map(([, entry]) => entry),
-    peers: [],
+    peers: [...peers].sort(),
   };
 }
 
 function rerouted(before: DesiredRoute[], { routes }: PeerChange): DesiredRoute[] {
-  const [first, ...rest] = before[0]?.onlink === false ? before : [undefined, ...before];
+  const [first, ...rest] = before[0] !== undefined && before[0].via === undefined ? before : [undefined, ...before];
   const held = new Map<Prefix, DesiredRoute>();
   for (const route of rest) if (route !== undefined) held.set(route.destination, route);
   for (const route of routes.removed) assert.ok(held.delete(route.destination));
@@ -400,3 +459,72 @@ function sortedMessages(peers: PeerState): string[] {
     .map((warning) => warning.message)
     .sort();
 }
+
+test('a peer on the same link, where that is asked for, has a direct route in the place of its entries, and back', () => {
+  const peers = state();
+  peers.apply(snapshot(7, own, A, B));
+  const there = peers.setDirect([[A.attributes.publicIp, 'eth0']]);
+  const direct = { destination: A.subnet, via: A.attributes.publicIp, onlink: false, dev: 'eth0' };
+  const tunnel = { destination: A.subnet, via: '10.246.13.0', onlink: true };
+  assert.deepEqual(there.routes, { added: [direct], removed: [tunnel] });
+  assert.deepEqual(there.tables, {
+    fdb_remove: ['02:00:00:00:00:04'],
+    fdb_set: [],
+    neighbours_remove: ['10.246.13.0/24'],
+    neighbours_set: [],
+    peers_remove: [],
+    peers_add: ['10.245.1.4'],
+  });
+  assert.deepEqual(peers.routes(), [direct, { destination: B.subnet, via: '10.246.34.0', onlink: true }]);
+  assert.deepEqual(peers.tables().peers, ['10.245.1.4'], 'it may still send through the tunnel');
+  assert.deepEqual(
+    peers.peers().map(({ active }) => active),
+    [true, true],
+  );
+  const back = peers.setDirect([[A.attributes.publicIp, undefined]]);
+  assert.deepEqual(back.routes, { added: [tunnel], removed: [direct] });
+  assert.deepEqual([back.tables.fdb_set.length, back.tables.neighbours_set.length], [1, 1]);
+  assert.deepEqual(back.tables.peers_remove, ['10.245.1.4']);
+});
+
+test('a direct peer that leaves takes its route and its right to send with it', () => {
+  const peers = state();
+  peers.setDirect([[A.attributes.publicIp, 'eth0']]);
+  const change = peers.apply(snapshot(1, A));
+  assert.deepEqual([change.tables.fdb_set, change.tables.peers_add], [[], ['10.245.1.4']]);
+  const gone = peers.apply(changes(2, del(A.key)));
+  assert.deepEqual(gone.tables.peers_remove, ['10.245.1.4']);
+  assert.equal(gone.routes.removed[0]?.dev, 'eth0');
+  assert.deepEqual(peers.tables(), { fdb: [], neighbours: [], peers: [] });
+});
+
+test('host-gw: leases of that type only, direct routes only, and none for a peer beyond a gateway', () => {
+  const network = parsePrefix('10.246.0.0/16');
+  const peers = new PeerState({ own: OWN, network, routeMode: 'peer', backend: 'host-gw' });
+  const attributes = { publicIp: parseIpv4('10.245.1.4'), backendType: 'host-gw' };
+  const gateway: Lease = { key: '10.246.13.0-24', subnet: parsePrefix('10.246.13.0/24'), attributes };
+  peers.apply(snapshot(1, gateway, B));
+  assert.equal(peers.otherBackendCount, 1);
+  assert.deepEqual(peers.routes(), []);
+  peers.setDirect([[attributes.publicIp, 'eth0']]);
+  assert.deepEqual(peers.routes(), [{ destination: '10.246.13.0/24', via: '10.245.1.4', onlink: false, dev: 'eth0' }]);
+  assert.deepEqual(peers.tables(), { fdb: [], neighbours: [], peers: [] });
+});
+
+test('an IPv6 overlay takes the other part of each lease, and leaves out hosts that have none', () => {
+  const network = parsePrefix('fd00:246::/48');
+  const six: Lease = {
+    ...A,
+    subnet6: parsePrefix('fd00:246:0:13::/64'),
+    attributes: { ...A.attributes, publicIpv6: parseIpv6('fd00:245::4'), vtepMac6: parseMac('02:00:00:00:06:04') },
+  };
+  const peers = new PeerState({ own: { publicIp: parseIpv6('fd00:245::3') }, network, routeMode: 'peer' });
+  peers.apply(snapshot(1, six, B));
+  assert.deepEqual(peers.tables(), {
+    fdb: [{ mac: '02:00:00:00:06:04', destinations: [{ ip: 'fd00:245::4' }], state: 'permanent' }],
+    neighbours: [{ prefix: 'fd00:246:0:13::/64', lladdr: '02:00:00:00:06:04' }],
+    peers: [],
+  });
+  assert.deepEqual(peers.routes(), [{ destination: 'fd00:246:0:13::/64', via: 'fd00:246:0:13::', onlink: true }]);
+  assert.equal(peers.otherBackendCount, 0);
+});

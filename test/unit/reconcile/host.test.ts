@@ -135,3 +135,46 @@ test('a known difference needs no facts', () => {
     { op: 'route.replace', dev: DEV, destination: '10.246.13.0/24', via: '10.246.13.0', onlink: true, metric: null },
   ]);
 });
+
+const direct: DesiredRoute = {
+  destination: parsePrefix('10.246.13.0/24'),
+  via: parseIp('10.245.1.4'),
+  onlink: false,
+  dev: 'eth0',
+};
+
+test('a direct route is made on the underlay, replaces ours on the tunnel, and is ours by mark and network', () => {
+  const wanted = { ...desired, within: parsePrefix('10.246.0.0/16'), routes: [direct] };
+  const onEth0 = { dev: 'eth0', via: '10.245.1.4', onlink: false };
+  const replace = { op: 'route.replace' as const, dev: 'eth0', destination: '10.246.13.0/24', via: '10.245.1.4' };
+  const before = facts([address('10.246.30.0/32')], [route('10.246.13.0/24')]);
+  assert.deepEqual(planHost(before, wanted).operations, [{ ...replace, onlink: false, metric: null }]);
+  const after = facts(
+    [address('10.246.30.0/32')],
+    [
+      route('10.246.13.0/24', onEth0),
+      route('10.246.14.0/24', onEth0),
+      route('10.247.14.0/24', onEth0),
+      route('10.246.15.0/24', { ...onEth0, protocol: 4 }),
+    ],
+  );
+  assert.deepEqual(planHost(after, wanted), {
+    operations: [{ op: 'route.del', dev: 'eth0', destination: '10.246.14.0/24', via: '10.245.1.4', metric: 0 }],
+    conflicts: [],
+  });
+  assert.deepEqual(planHost(after, { ...wanted, routes: [] }).operations.length, 2);
+});
+
+test('a network without a device has direct routes only', () => {
+  const wanted = { within: parsePrefix('10.246.0.0/16'), addresses: [], routes: [direct] };
+  assert.deepEqual(
+    planHost(facts([], []), wanted).operations.map(({ op, dev }) => [op, dev]),
+    [['route.replace', 'eth0']],
+  );
+  const tunnel = peer('10.246.13.0/24');
+  assert.deepEqual(
+    routeOperations(DEV, { added: [direct], removed: [tunnel] }).map(({ op, dev }) => [op, dev]),
+    [['route.replace', 'eth0']],
+    'the one takes the place of the other without a gap',
+  );
+});

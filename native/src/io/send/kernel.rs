@@ -4,15 +4,17 @@ use crate::io::errqueue::{self, PathError};
 use crate::io::event::{PollFd, poll};
 use crate::wire::outer::Outer;
 use std::mem::size_of;
+use std::net::IpAddr;
 
-/// Room for the control messages of one message: UDP_SEGMENT (u16), the traffic class and the hop limit (ints).
+/// Room for the control messages of one message: UDP_SEGMENT (u16), the traffic class and the hop limit (ints), and the
+/// interface with the source address (`in6_pktinfo`).
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-pub struct Control([u8; 72]); // CMSG_SPACE(2) + 2 * CMSG_SPACE(4)
+pub struct Control([u8; 112]); // CMSG_SPACE(2) + 2 * CMSG_SPACE(4) + CMSG_SPACE(20)
 
 impl Control {
     /// Without a message.
-    pub const EMPTY: Control = Control([0; 72]);
+    pub const EMPTY: Control = Control([0; 112]);
 }
 
 /// What is asked of the kernel; tests put a script in its place.
@@ -53,8 +55,15 @@ impl Kernel for Linux {
     }
 }
 
-/// Appends UDP_SEGMENT, traffic class and hop limit where they are needed, and sets the length to exactly what was written.
-pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: Option<u32>, outer: Outer, v6: bool) {
+/// Appends UDP_SEGMENT, traffic class, hop limit and interface where they are needed, and sets the length to exactly what was written.
+pub fn write_control(
+    header: &mut libc::msghdr,
+    control: &mut Control,
+    segment: Option<u32>,
+    outer: Outer,
+    v6: bool,
+    local: Option<IpAddr>,
+) {
     let mut used = 0;
     let mut append = |level: libc::c_int, kind: libc::c_int, data: &[u8]| {
         // SAFETY: CMSG_SPACE and CMSG_LEN only compute.
@@ -78,6 +87,19 @@ pub fn write_control(header: &mut libc::msghdr, control: &mut Control, segment: 
     if outer.ttl != 0 {
         let (level, kind) = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT) } else { (libc::IPPROTO_IP, libc::IP_TTL) };
         append(level, kind, &libc::c_int::from(outer.ttl).to_ne_bytes());
+    }
+    if outer.via != 0 {
+        // With the interface comes the source address, which replaces the socket's: it is said again.
+        match local {
+            Some(IpAddr::V6(address)) => {
+                append(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&address.octets()[..], &outer.via.to_ne_bytes()].concat());
+            }
+            None if v6 => append(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, &[&[0; 16][..], &outer.via.to_ne_bytes()].concat()),
+            local => {
+                let source = if let Some(IpAddr::V4(address)) = local { address.octets() } else { [0; 4] };
+                append(libc::IPPROTO_IP, libc::IP_PKTINFO, &[outer.via.to_ne_bytes(), source, [0; 4]].concat());
+            }
+        }
     }
     if used > 0 {
         header.msg_control = control.0.as_mut_ptr().cast();

@@ -106,7 +106,7 @@ impl Rig {
     fn with_df(df: Df) -> Self {
         let endpoint = Endpoint { v6: false, local: Some([127, 0, 0, 1].into()), ifindex: None };
         Rig {
-            pool: SendPool::open(&PoolSpec { df, ..PoolSpec::new(endpoint) }, true).unwrap(),
+            pool: SendPool::open(&PoolSpec { df, ..PoolSpec::new(endpoint) }, true, &[]).unwrap(),
             batch: SendBatch::default(),
             frames: Vec::new(),
             counters: LaneCounters::default(),
@@ -116,7 +116,8 @@ impl Rig {
     /// Adds a datagram of `len` bytes, each of the value `fill`, to 127.0.0.`to` by one socket.
     fn push(&mut self, to: u8, len: u32, fill: u8) {
         let ip = [127, 0, 0, to].into();
-        let target = Target { address: SocketAddr::new(ip, 4789), header: vxlan::header(1), peer: Arc::new(Peer::new(ip)) };
+        let target =
+            Target { address: SocketAddr::new(ip, 4789), via: 0, header: vxlan::header(1), peer: Arc::new(Peer::new(ip)) };
         let at = self.frames.len() as u32;
         self.frames.resize((at + len) as usize, fill);
         self.batch.push(&self.pool, 3, &target, Outer::default(), &[Piece { buffer: Buffer::Frames, at, len }], 1472);
@@ -244,18 +245,19 @@ fn an_icmp_error_about_one_peer_does_not_fail_a_send_to_another() {
 #[test]
 fn control_messages_are_exactly_as_long_as_what_they_hold() {
     let all = [
-        (None, 0, 0, 0),
-        (Some(1400), 0, 0, 24),
-        (None, 2, 0, 24),
-        (None, 0, 9, 24),
-        (Some(1400), 2, 0, 48),
-        (Some(1400), 2, 9, 72),
+        (None, 0, 0, 0, 0),
+        (Some(1400), 0, 0, 0, 24),
+        (None, 2, 0, 0, 24),
+        (None, 0, 9, 0, 24),
+        (None, 0, 0, 3, 32),
+        (Some(1400), 2, 0, 0, 48),
+        (Some(1400), 2, 9, 3, 104),
     ];
-    for (segment, tos, ttl, expected) in all {
-        let mut control = Control::EMPTY;
+    for (segment, tos, ttl, via, expected) in all {
+        let (mut control, local) = (Control::EMPTY, Some([127, 0, 0, 1].into()));
         // SAFETY: msghdr is plain data for which zero is valid.
         let mut header: libc::msghdr = unsafe { zeroed() };
-        write_control(&mut header, &mut control, segment, Outer { tos, ttl, df: false }, false);
+        write_control(&mut header, &mut control, segment, Outer { tos, ttl, df: false, via }, false, local);
         assert_eq!(header.msg_controllen, expected);
         assert_eq!(header.msg_control.is_null(), expected == 0);
     }
@@ -267,7 +269,7 @@ fn the_real_kernel_takes_a_mixed_batch() {
     receiver.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
     let mut rig = Rig::new();
     let peer = Arc::new(Peer::new([127, 0, 0, 1].into()));
-    let target = Target { address: receiver.local_addr().unwrap(), header: vxlan::header(1), peer: Arc::clone(&peer) };
+    let target = Target { address: receiver.local_addr().unwrap(), via: 0, header: vxlan::header(1), peer: Arc::clone(&peer) };
     rig.frames = (0..5u8).flat_map(|fill| vec![fill; 200]).collect();
     for (at, len) in [(0, 200), (200, 200), (400, 150), (600, 200), (800, 30)] {
         rig.batch.push(

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# `npm run bench -- OPTIONS`: installs and builds what is missing, then measures. `npm run bench -- --help` says what there is.
+. "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
+
+for word in "$@"; do
+  case $word in -h | --help) exec node --import tsx bench/main.ts --help ;; esac
+done
+
+# With --json, standard output is the result and nothing else.
+{
+  bash scripts/setup.sh build bench
+  use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh build"
+  # VTEPD_DATAPLANE names another dataplane to measure, as it does for vtepd itself.
+  [ -n "${VTEPD_DATAPLANE:-}" ] || bash scripts/build.sh --no-setup
+  cargo build --quiet --release --locked --manifest-path bench/load/Cargo.toml --target-dir bench/load/target
+  # What Open vSwitch lacks is said in the table; everything else is measured without it.
+  bash scripts/setup.sh openvswitch || say "going on without Open vSwitch"
+} >&2
+
+exec node --import tsx bench/main.ts "$@"

@@ -1,0 +1,139 @@
+/**
+ * `vtepd config check`: what `vtepd run` with the same flags, environment and file would use, and what is wrong with it.
+ * Changes nothing and needs no rights but to read.
+ */
+import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import { parseNetworkConfig } from '../flannel/config.ts';
+import { Nft, NftError } from '../host/nft.ts';
+import type { ParsedArguments } from './arguments.ts';
+import { type Context, print } from './context.ts';
+import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
+
+/** The documented keys of `config check --json`. */
+interface Findings {
+  ok: boolean;
+  problems: string[];
+  warnings: string[];
+  /** As they would be used, without the password; null if they cannot be read. */
+  settings: object | null;
+  networks: NetworkFindings[];
+}
+
+interface NetworkFindings {
+  /** Of several; null where there is only one. */
+  name: string | null;
+  /** Its configuration with all defaults; null if there is none that can be used. */
+  config: object | null;
+  /** How many hosts the datastore lists. */
+  hosts: number | null;
+}
+
+export async function configCheck(context: Context, input: ParsedArguments): Promise<number> {
+  if (input.words.length > 0) throw new UsageError(`config check takes no words, not ${input.words.join(' ')}`);
+  const findings: Findings = { ok: true, problems: [], warnings: [], settings: null, networks: [] };
+  const settings = readSettings(context, input, findings);
+  if (settings !== undefined) {
+    const several = settings.networks.map(({ name, settings: own }) => ({ name, own }));
+    for (const { name, own } of several.length === 0 ? [{ name: null, own: settings }] : several) {
+      const network: NetworkFindings = { name, config: null, hosts: null };
+      findings.networks.push(network);
+      await attempt(findings, () => checkDatastore(own, network, findings));
+    }
+    await checkRules(settings, findings);
+  }
+  findings.ok = findings.problems.length === 0;
+  print(context, findings, describe);
+  return findings.ok ? EXIT_OK : EXIT_FAILED;
+}
+
+function readSettings(context: Context, input: ParsedArguments, findings: Findings): Settings | undefined {
+  try {
+    const settings = loadSettings(input.options, context.env);
+    const { datastore } = settings;
+    const hidden = datastore.type === 'etcd' && datastore.password !== undefined ? { password: '(set)' } : {};
+    findings.settings = { ...settings, datastore: { ...datastore, ...hidden } };
+    return settings;
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    findings.problems.push(...error.problems);
+    return undefined;
+  }
+}
+
+async function checkDatastore({ datastore }: Settings, network: NetworkFindings, findings: Findings): Promise<void> {
+  if (datastore.type === 'file') {
+    const { readHosts } = await import('./lease-file.ts');
+    const { config, leases } = await readHosts(datastore.path);
+    network.config = config;
+    network.hosts = leases.size;
+    return;
+  }
+  const { EtcdLeases } = await import('./lease-etcd.ts');
+  const etcd = new EtcdLeases(datastore);
+  try {
+    const text = await etcd.configText();
+    if (text === undefined)
+      findings.problems.push(
+        `etcd has no key ${etcd.configKey}: write the network configuration there, or correct --etcd-prefix`,
+      );
+    else await attempt(findings, () => (network.config = parseNetworkConfig(text)), `${etcd.configKey}: `);
+    const entries = await etcd.entries();
+    network.hosts = entries.length;
+    // Peers of some versions of flannel drop all hosts for one key that they cannot read.
+    const bad = entries.filter(({ problem }) => problem !== undefined);
+    findings.warnings.push(...bad.map(({ name, problem }) => `lease ${name} cannot be read: ${problem}`));
+  } finally {
+    etcd.close();
+  }
+}
+
+async function checkRules({ rules, netns }: Settings, findings: Findings): Promise<void> {
+  if (!rules.forward && !rules.masquerade) return;
+  try {
+    await new Nft(netns ?? null).tables();
+  } catch (error) {
+    const found = `traffic rules cannot be set: ${textOf(error)}`;
+    // Whoever checks may have fewer rights than `vtepd run` will have.
+    const certain = error instanceof NftError && error.code !== 'NFT_FAILED';
+    (certain && rules.masquerade ? findings.problems : findings.warnings).push(found);
+  }
+}
+
+async function attempt(findings: Findings, act: () => unknown, where = ''): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    findings.problems.push(`${where}${textOf(error)}`);
+  }
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function describe({ ok, problems, warnings, settings, networks }: Findings): string {
+  return [
+    ...flat('', { ...settings, networks: undefined }),
+    ...networks.flatMap(({ name, config, hosts }) => [
+      ...flat(name === null ? '' : `${name}.`, config ?? {}),
+      ...(hosts === null ? [] : [row(name === null ? 'hosts' : `${name}.hosts`, String(hosts))]),
+    ]),
+    ...warnings.map((text) => `warning: ${text}\n`),
+    ...problems.map((text) => `problem: ${text}\n`),
+    ok ? 'ok\n' : '',
+  ].join('');
+}
+
+function row(name: string, value: string): string {
+  return `${name.padEnd(28)}  ${value}\n`;
+}
+
+/** A value's fields, one a line, nested ones by their path. */
+function flat(prefix: string, value: object): string[] {
+  return Object.entries(value).flatMap(([name, field]: [string, unknown]) => {
+    if (field === undefined || field === null) return [];
+    if (Array.isArray(field)) return field.length === 0 ? [] : [row(`${prefix}${name}`, field.join(', '))];
+    if (typeof field === 'object') return flat(`${prefix}${name}.`, field);
+    return [row(`${prefix}${name}`, typeof field === 'string' ? field : JSON.stringify(field))];
+  });
+}

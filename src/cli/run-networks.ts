@@ -1,0 +1,52 @@
+/** The networks that `vtepd run` was told of, each with its datastore, board, traffic rules and places on disk. */
+import { networkPaths, type Paths } from '../config/paths.ts';
+import type { Settings } from '../config/settings.ts';
+import type { NetworkOptions } from '../daemon/daemon.ts';
+import { StatusBoard } from '../daemon/status-board.ts';
+import type { Datastore } from '../datastore/types.ts';
+import { Nft } from '../host/nft.ts';
+import { RulesKeeper } from '../host/nft-keeper.ts';
+import { tableName } from '../host/nft-rules.ts';
+import type { Logger } from '../observe/log.ts';
+import { version } from './version.ts';
+
+export interface NamedNetwork {
+  /** Absent where there is only one. */
+  readonly name?: string;
+  readonly settings: Settings;
+  readonly paths: Paths;
+}
+
+export function networksOf(settings: Settings, paths: Paths): NamedNetwork[] {
+  if (settings.networks.length === 0) return [{ settings, paths }];
+  return settings.networks.map((network) => ({ ...network, paths: networkPaths(paths, network.name) }));
+}
+
+export async function openNetwork({ name, settings, paths }: NamedNetwork, logger: Logger): Promise<NetworkOptions> {
+  const own = name === undefined ? logger : logger.child({ network: name });
+  const datastore = await openDatastore(settings, paths, own);
+  const { source } = datastore;
+  const board = new StatusBoard({ version: version(), instance: paths.instance, source, network: name });
+  const rules = new RulesKeeper({
+    nft: new Nft(settings.netns ?? null),
+    table: tableName(paths.instance, name),
+    choice: settings.rules,
+    resyncSeconds: settings.rules.resyncSeconds,
+    logger: own,
+  });
+  board.ruleWarnings = () => rules.warnings;
+  return { settings, paths, datastore, board, rules };
+}
+
+/** gRPC is loaded only where etcd is spoken to. */
+async function openDatastore({ datastore, offlineStart }: Settings, paths: Paths, logger: Logger): Promise<Datastore> {
+  if (datastore.type === 'file') {
+    const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
+    return new FileDatastore({ path: datastore.path, logger });
+  }
+  const { EtcdDatastore } = await import('../datastore/etcd/etcd-datastore.ts');
+  const { type: _, ...options } = datastore;
+  const { RememberedDatastore } = await import('../datastore/remembered/remembered-datastore.ts');
+  const inner = new EtcdDatastore({ ...options, logger });
+  return new RememberedDatastore({ inner, path: paths.knownLeases, place: options.prefix, offlineStart, logger });
+}

@@ -1,0 +1,126 @@
+/** Plain routes in the place of the tunnel: DirectRouting, which follows the host's routes, and the host-gw backend. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before, describe, test } from 'node:test';
+import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
+import { assertPing, assertTcp } from './lib/checks.ts';
+import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
+import { withoutEtcd } from './lib/etcd.ts';
+import { eventually } from './lib/exec.ts';
+import type { VtepdHost } from './lib/vtepd.ts';
+
+/** The underlay is looked at every 5 s, routes every 10 s. */
+const FOLLOWED = { timeoutMs: 20_000 };
+
+async function start(backend: object) {
+  const bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
+  const [a, b] = [bed.host('a'), bed.host('b')];
+  const cluster = await Cluster.start(bed);
+  await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify({ Network: NETWORK, Backend: backend }));
+  const [onA] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
+  return { bed, a, b, cluster, onA: onA.vtepd };
+}
+
+const routeTo = (from: BedHost, to: BedHost): Promise<string> => from.ns.exec(['ip', 'route', 'show', to.subnet]);
+
+describe('DirectRouting', { skip: await withoutEtcd() }, () => {
+  let bed: Bed;
+  let a: BedHost;
+  let b: BedHost;
+  let onA: VtepdHost;
+
+  before(async () => {
+    ({ bed, a, b, onA } = await start({ Type: 'vxlan', VNI: 3, Port: 4789, DirectRouting: true }));
+    await bed.underlay.exec(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv4.conf.all.send_redirects=0']);
+    await bed.underlay.exec(['sysctl', '-qw', 'net.ipv4.conf.ul0.send_redirects=0']);
+  });
+  after(() => bed?.destroy());
+
+  test('a peer on the same link has a plain route and no tunnel entry', async () => {
+    assert.match(await routeTo(a, b), /via 10\.245\.1\.4 dev eth0/);
+    assert.deepEqual(await onA.fdb('flannel.3'), []);
+    assert.deepEqual(await onA.neighbours('flannel.3'), []);
+    await assertPing(a, b);
+    await assertTcp(a, b, 1_000_000);
+  });
+
+  test('the peer moves behind a gateway and back: tunnel, plain route, each within seconds', async () => {
+    await a.ns.ip('route add 10.245.1.4/32 via 10.245.1.1 dev eth0');
+    await eventually('the tunnel is used', async () => /dev flannel\.3/.test(await routeTo(a, b)), FOLLOWED);
+    assert.equal((await onA.fdb('flannel.3')).length, 1);
+    await assertPing(a, b);
+    await a.ns.ip('route del 10.245.1.4/32');
+    await eventually('the link is used', async () => /dev eth0/.test(await routeTo(a, b)), FOLLOWED);
+    assert.deepEqual(await onA.fdb('flannel.3'), []);
+    await assertPing(a, b);
+  });
+
+  test('a direct route that somebody deletes is back within seconds, and that is counted', async () => {
+    await a.ns.ip(`route del ${b.subnet}`);
+    await eventually('the route is back', async () => /dev eth0/.test(await routeTo(a, b)), FOLLOWED);
+    const { controller } = await onA.status();
+    assert.ok(controller.running && controller.plane.repairs >= 1);
+    await assertPing(a, b);
+  });
+});
+
+describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
+  let bed: Bed;
+  let a: BedHost;
+  let b: BedHost;
+  let cluster: Cluster;
+  let onA: VtepdHost;
+
+  before(async () => {
+    ({ bed, a, b, cluster, onA } = await start({ Type: 'host-gw' }));
+  });
+  after(() => bed?.destroy());
+
+  test('leases, routes and subnet.env are those of flannel; there is no device', async () => {
+    assert.equal(await cluster.lease(a), `{"PublicIP":"${a.ipv4}","PublicIPv6":null,"BackendType":"host-gw"}`);
+    assert.match(await routeTo(a, b), /via 10\.245\.1\.4 dev eth0/);
+    assert.doesNotMatch(await a.ns.exec(['ip', 'link']), /flannel/);
+    assert.match(await readFile(onA.subnetFile, 'utf8'), /^FLANNEL_MTU=1500$/m);
+    await assertPing(a, b);
+    await assertTcp(a, b, 1_000_000);
+  });
+
+  test('a route that somebody deletes is back within ten seconds', async () => {
+    await a.ns.ip(`route del ${b.subnet}`);
+    await eventually('the route is back', async () => /dev eth0/.test(await routeTo(a, b)), FOLLOWED);
+    await assertPing(a, b);
+  });
+
+  test('hosts that come, leave, or run another backend', async () => {
+    const gateway = '{"PublicIP":"10.245.1.77","PublicIPv6":null,"BackendType":"host-gw"}';
+    await cluster.etcdctl('put', `${PREFIX}/subnets/10.246.77.0-24`, gateway);
+    await cluster.putLease({ base: '10.246.78.0' }, '10.245.1.78', '02:00:00:00:01:78');
+    await cluster.etcdctl('put', `${PREFIX}/subnets/10.246.79.0-24`, gateway.replace('10.245.1.77', '192.0.2.79'));
+    const show = (subnet: string) => a.ns.exec(['ip', 'route', 'show', subnet]);
+    await eventually('the route is there', async () => /via 10\.245\.1\.77/.test(await show('10.246.77.0/24')));
+    assert.equal((await show('10.246.78.0/24')).trim(), '', 'a vxlan host is not reached by a plain route');
+    assert.equal((await show('10.246.79.0/24')).trim(), '', 'nor is one beyond the link');
+    const { controller } = await onA.status();
+    assert.ok(controller.running);
+    assert.match(controller.warnings.join(), /leases of hosts with another backend than host-gw are ignored: 1/);
+    await cluster.etcdctl('del', `${PREFIX}/subnets/10.246.77.0-24`);
+    await eventually('the route is gone', async () => (await show('10.246.77.0/24')).trim() === '');
+    await eventually(
+      'the peer beyond is named',
+      async () => {
+        const { controller: now } = await onA.status();
+        return now.running && now.warnings.some((warning) => warning.includes('192.0.2.79 is not on the same link'));
+      },
+      FOLLOWED,
+    );
+  });
+
+  test('cleanup takes the routes away', async () => {
+    const { controller } = await onA.status();
+    assert.ok(controller.running);
+    process.kill(controller.pid, 'SIGTERM');
+    await eventually('ended', async () => !(await onA.status()).controller.running);
+    assert.match(await onA.cli('cleanup'), /removed 1 direct routes/);
+    assert.equal((await routeTo(a, b)).trim(), '');
+  });
+});

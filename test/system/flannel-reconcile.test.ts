@@ -1,0 +1,119 @@
+/** What others do to our device, our routes and the underlay is put right or followed, and told. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { after, before, describe, test } from 'node:test';
+import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
+import { assertPing } from './lib/checks.ts';
+import { Cluster, leaseValue } from './lib/cluster.ts';
+import { withoutEtcd } from './lib/etcd.ts';
+import { type Background, eventually } from './lib/exec.ts';
+import type { VtepdHost } from './lib/vtepd.ts';
+
+/** The host is compared every 10 s, the underlay looked at every 5 s and followed when it was seen twice. */
+const SOON = { timeoutMs: 25_000 };
+
+describe('a host on which others change things', { skip: await withoutEtcd() }, () => {
+  let bed: Bed;
+  let cluster: Cluster;
+  let a: BedHost;
+  let b: BedHost;
+  let onA: VtepdHost;
+  let daemonA: Background;
+
+  before(async () => {
+    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
+    [a, b] = [bed.host('a'), bed.host('b')];
+    cluster = await Cluster.start(bed);
+    [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
+  });
+  after(() => bed?.destroy());
+
+  const show = (...words: string[]): Promise<string> => a.ns.exec(['ip', '-4', '-o', ...words]);
+
+  async function repairs(): Promise<number> {
+    const { controller } = await onA.status();
+    return controller.running ? controller.plane.repairs : -1;
+  }
+
+  test('a missing address, a missing route and a left-over route: back as they were, each with a word', async () => {
+    const before = await repairs();
+    await a.ns.ip(
+      'addr add 10.246.99.0/32 dev flannel.3',
+      'addr del 10.246.30.0/32 dev flannel.3',
+      'route add 10.246.98.0/24 via 10.246.98.0 dev flannel.3 onlink proto 86',
+    );
+    await a.ns.exec(['sh', '-c', `ip route del ${b.subnet} || true`]);
+    await eventually(
+      'all is as it was',
+      async () => {
+        const [addresses, routes] = [await show('addr', 'show', 'dev', 'flannel.3'), await show('route')];
+        return (
+          / 10\.246\.30\.0\/32 /.test(addresses) &&
+          !/10\.246\.99\.0/.test(addresses) &&
+          /10\.246\.13\.0\/24 via 10\.246\.13\.0 dev flannel\.3/.test(routes) &&
+          !/10\.246\.98\.0/.test(routes)
+        );
+      },
+      SOON,
+    );
+    assert.ok((await repairs()) >= before + 3);
+    assert.match(daemonA.output, /put right: address 10\.246\.30\.0\/32 was missing on flannel\.3/);
+    assert.match(daemonA.output, /put right: address 10\.246\.99\.0\/32 was left over on flannel\.3/);
+    await assertPing(a, b);
+  });
+
+  test('a MAC that systemd or NetworkManager changes is set back to the one in the lease', async () => {
+    const mac = /"VtepMAC":"([0-9a-f:]{17})"/.exec((await cluster.lease(a)) ?? '')?.[1] ?? '';
+    await a.ns.ip('link set flannel.3 address 0e:00:00:00:00:77');
+    await eventually('the MAC is back', async () => (await show('link', 'show', 'flannel.3')).includes(mac), SOON);
+    assert.equal(await cluster.lease(a), leaseValue(a.ipv4, 3, mac));
+    await assertPing(a, b);
+  });
+
+  test('a device that is renamed, or deleted, is made again with its MAC, address and routes', async () => {
+    const lease = await cluster.lease(a);
+    await a.ns.ip('link set flannel.3 down', 'link set flannel.3 name other0');
+    await eventually('the device is there', async () => /flannel\.3/.test(await show('route')), SOON);
+    await assertPing(a, b);
+    await a.ns.ip('link del flannel.3');
+    await eventually('the device is there', async () => /dev flannel\.3/.test(await show('route')), SOON);
+    assert.equal(await cluster.lease(a), lease);
+    await assertPing(a, b);
+  });
+
+  test("the underlay's MTU is followed, on the device and in subnet.env", async () => {
+    await a.ns.ip('link set eth0 mtu 1400');
+    await eventually(
+      'the new MTU',
+      async () => /^FLANNEL_MTU=1350$/m.test(await readFile(onA.subnetFile, 'utf8')),
+      SOON,
+    );
+    assert.match(await show('link', 'show', 'flannel.3'), / mtu 1350 /);
+    await assertPing(a, b);
+    await a.ns.ip('link set eth0 mtu 1500');
+    await eventually('the old MTU', async () => / mtu 1450 /.test(await show('link', 'show', 'flannel.3')), SOON);
+  });
+
+  test('another underlay address: the lease names it, with the same subnet, and peers follow', async () => {
+    const before = (await cluster.lease(a)) ?? '';
+    await a.ns.ip('addr add 10.245.1.33/24 dev eth0', 'addr del 10.245.1.3/24 dev eth0');
+    await a.ns.exec(['sh', '-c', 'ip addr show dev eth0 | grep -q 10.245.1.33 || ip addr add 10.245.1.33/24 dev eth0']);
+    await eventually(
+      'the lease names the new address',
+      async () => (await cluster.lease(a)) === before.replace('10.245.1.3', '10.245.1.33'),
+      { timeoutMs: 60_000 },
+    );
+    await assertPing(a, b);
+    await assertPing(b, a);
+  });
+
+  test('an address that changes while vtepd is down changes the lease, not the subnet', async () => {
+    const before = (await cluster.lease(a)) ?? '';
+    await daemonA.stop();
+    await a.ns.ip('addr add 10.245.1.34/24 dev eth0');
+    await a.ns.exec(['sh', '-c', 'ip addr del 10.245.1.33/24 dev eth0; ip addr add 10.245.1.34/24 dev eth0 || true']);
+    ({ daemon: daemonA } = await cluster.addVtepd(a));
+    assert.equal(await cluster.lease(a), before.replace('10.245.1.33', '10.245.1.34'));
+    await assertPing(a, b);
+  });
+});

@@ -1,0 +1,195 @@
+/**
+ * Where the endpoint differs from the kernel's device on purpose: one list, which docs/semantics.md repeats in words. The
+ * judge (model-kernel.ts) holds the kernel to `kernel` in these cases, and to the model in all others.
+ */
+import type { FromTap, FromWire } from '../../model/endpoint.ts';
+import { ethernetOf, IPV4, IPV6, QINQ, VLAN } from '../../model/packet.ts';
+import type { Action } from './model-actions.ts';
+import { networkOf } from './model-world.ts';
+
+/** What the model said of an action. */
+export type Ours =
+  | { readonly kind: 'tap'; readonly outcome: FromTap }
+  | { readonly kind: 'wire'; readonly outcome: FromWire };
+
+/** What came out of the kernel for it. */
+export interface KernelOutcome {
+  /** Inner frames that left, one for each datagram. */
+  readonly sent: readonly Buffer[];
+  /** Frames on the device itself. */
+  readonly frames: readonly Buffer[];
+}
+
+export interface Difference {
+  readonly name: string;
+  /** Section of the reference. */
+  readonly section: string;
+  readonly reason: string;
+  applies(action: Action, ours: Ours): boolean;
+  /** True if the kernel did what it is known to do. */
+  kernel(outcome: KernelOutcome, action: Action): boolean;
+}
+
+function silent({ sent, frames }: KernelOutcome): boolean {
+  return sent.length === 0 && frames.length === 0;
+}
+
+function isForwarded({ sent, frames }: KernelOutcome, action: Action): boolean {
+  return frames.length === 0 && action.kind === 'tap' && sent.every((frame) => frame.equals(action.frame));
+}
+
+function isAdvertisement(frame: Buffer | undefined): boolean {
+  return frame?.length === 86 && frame.readUInt16BE(12) === 0x86dd && frame[54] === 136;
+}
+
+/** Exactly the inner frame, whatever its checksums are. */
+function verbatim({ sent, frames }: KernelOutcome, action: Action): boolean {
+  if (action.kind !== 'wire' || sent.length > 0 || frames.length !== 1) return false;
+  const inner = action.payload.subarray(8);
+  const at = ethernetOf(inner)?.network ?? 0;
+  // The congestion mark may have been carried over: the first two bytes and the header checksum of an IPv4 packet.
+  const bare = (frame: Buffer): string => frame.toString('hex', at + 12);
+  return frames[0]?.length === inner.length && bare(frames[0]) === bare(inner);
+}
+
+export const DIFFERENCES: readonly Difference[] = [
+  {
+    name: 'a frame from the host without its whole IP header is carried like any other',
+    section: '2.1',
+    reason:
+      'The kernel drops it since it must read the header for itself (skb_vlan_inet_prepare); for us it is payload.',
+    applies: (action, ours) =>
+      action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.sent.length > 0 && hasCutHeader(action.frame),
+    kernel: silent,
+  },
+  {
+    name: 'a third VLAN tag is not looked through',
+    section: '2.8',
+    reason: 'Two are all that 802.1Q stacks in practice; only the outer congestion mark depends on it.',
+    applies: (action, ours) =>
+      action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.sent.length > 0 && hasThreeTags(action.frame),
+    kernel: isForwarded,
+  },
+  {
+    name: 'where there is no TTL to inherit, a group gets one hop',
+    section: '2.8',
+    reason:
+      'One hop is what a group gets where nobody said anything; the kernel sends 64 if it was told to inherit and cannot.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      networkOf(action.network).ttl === 'inherit' &&
+      ours.outcome.sent.some(({ to, ttl }) => to.startsWith('239.') && ttl === 1),
+    kernel: isForwarded,
+  },
+  {
+    name: 'an ARP announcement is never answered',
+    section: '2.5',
+    reason: 'It is no question. The kernel looks the address up like any other, and answers where it has a neighbour.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.drops[0] === 'tx_arp_swallowed' &&
+      isAnnouncement(action.frame),
+    kernel: ({ sent, frames }) => sent.length === 0 && frames.every((frame) => frame.length === 42),
+  },
+  {
+    name: 'solicitations are checked',
+    section: '2.6',
+    reason:
+      'RFC 4861 §7.1.1: hop limit 255, checksum, addresses, every option. The kernel answers what an attacker routed here, and parses ' +
+      'what is cut (CVE-2026-31738).',
+    applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.drops[0] === 'tx_nd_malformed',
+    // One that the frame cuts short it forwards.
+    kernel: (outcome, action) =>
+      silent(outcome) ||
+      isForwarded(outcome, action) ||
+      (outcome.sent.length === 0 && isAdvertisement(outcome.frames[0])),
+  },
+  {
+    name: 'a message is as long as its IPv6 header says',
+    section: '2.6',
+    reason:
+      'The kernel takes padding behind the packet for options, and for the message itself where the packet is too short for one.',
+    applies: (action, ours) => action.kind === 'tap' && ours.kind === 'tap' && isSolicitationBehindItsEnd(action),
+    kernel: (outcome) => silent(outcome) || (outcome.sent.length === 0 && isAdvertisement(outcome.frames[0])),
+  },
+  {
+    name: 'duplicate address detection is answered to all nodes',
+    section: '2.6',
+    reason:
+      'RFC 4861 §7.2.4. The kernel answers to "::" with the solicited flag, which hosts discard: duplicates go unnoticed.',
+    applies: (action, ours) =>
+      ours.kind === 'tap' &&
+      isAdvertisement(ours.outcome.replies[0]) &&
+      action.kind === 'tap' &&
+      isFromNobody(action.frame),
+    kernel: ({ sent, frames }) =>
+      sent.length === 0 && isAdvertisement(frames[0]) && frames[0]?.toString('hex', 38, 54) === '0'.repeat(32),
+  },
+  {
+    name: 'the whole traffic class is copied into an advertisement',
+    section: '2.6',
+    reason: 'The kernel copies its upper four bits (the old "priority" field), which cuts a DSCP in two.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      isAdvertisement(ours.outcome.replies[0]) &&
+      (action.frame.readUInt16BE(14) & 0xf0) !== 0,
+    kernel: ({ sent, frames }) => sent.length === 0 && isAdvertisement(frames[0]) && frames[0]?.[15] === 0,
+  },
+  {
+    name: 'only delivered frames teach',
+    section: '2.3',
+    reason:
+      'The kernel learns before it looks at the congestion mark and the IP header: a frame that is dropped can still move an entry.',
+    applies: (_action, ours) =>
+      ours.kind === 'wire' && (ours.outcome.drop === 'rx_ecn' || ours.outcome.drop === 'rx_inner_truncated'),
+    kernel: silent,
+  },
+  {
+    name: 'partial checksums are completed',
+    section: '2.11',
+    reason:
+      'The kernel device knows from its own metadata what a socket must guess; a frame with a partial checksum is lost at the host.',
+    applies: (_action, ours) =>
+      ours.kind === 'wire' && ours.outcome.partialChecksum === true && ours.outcome.superframe !== true,
+    kernel: verbatim,
+  },
+  {
+    name: 'TCP frames longer than the MTU are cut',
+    section: '2.11',
+    reason: 'They are superframes of a sender that shares our kernel; the host takes them as segments of its MTU.',
+    applies: (_action, ours) => ours.kind === 'wire' && ours.outcome.superframe === true,
+    kernel: verbatim,
+  },
+];
+
+/** Tags are looked through, any number. */
+function hasCutHeader(frame: Buffer): boolean {
+  let at = 12;
+  while (at + 4 <= frame.length && (frame.readUInt16BE(at) === VLAN || frame.readUInt16BE(at) === QINQ)) at += 4;
+  if (at + 2 > frame.length) return false;
+  const room = frame.length - at - 2;
+  const type = frame.readUInt16BE(at);
+  return (type === IPV4 && room < 20) || (type === IPV6 && room < 40);
+}
+
+/** A request whose sender asks for its own address. */
+function isAnnouncement(frame: Buffer): boolean {
+  return frame.readUInt16BE(20) === 1 && frame.readUInt32BE(28) === frame.readUInt32BE(38);
+}
+
+function hasThreeTags(frame: Buffer): boolean {
+  const isTag = (type: number): boolean => type === VLAN || type === QINQ;
+  return frame.length >= 26 && [12, 16, 20].every((at) => isTag(frame.readUInt16BE(at)));
+}
+
+function isSolicitationBehindItsEnd({ network, frame }: Action & { kind: 'tap' }): boolean {
+  if (!networkOf(network).proxy || frame.length < 14 + 40 + 24 || frame.readUInt16BE(12) !== IPV6) return false;
+  return frame[20] === 58 && frame.readUInt16BE(18) < frame.length - 54 && frame[54] === 135 && frame[55] === 0;
+}
+
+function isFromNobody(frame: Buffer): boolean {
+  return frame.toString('hex', 22, 38) === '0'.repeat(32);
+}
