@@ -8,7 +8,7 @@ import { RUN_OPTIONS } from '../config/options.ts';
 import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { DATASTORE_OPTIONS } from './lease-options.ts';
-import { FDB_WORDS, LINK_ADD_WORDS, NEIGH_WORDS, type WordRow } from './vocabulary.ts';
+import { FDB_FLUSH_WORDS, FDB_WORDS, LINK_ADD_WORDS, LINK_SET_WORDS, NEIGH_WORDS, type WordRow } from './vocabulary.ts';
 
 export type CommandRun = (context: Context, input: ParsedArguments) => Promise<number>;
 
@@ -65,10 +65,22 @@ export const COMMANDS: readonly CommandSpec[] = [
     options: [{ name: 'foreground', text: 'stay until SIGTERM or SIGINT, then remove what was made' }],
     notes: [
       'Starts the dataplane if none runs and returns when the device is up. A dataplane started so ends with its last network.',
-      'Words of `ip link` that are not served yet are refused by name.',
+      'Words of `ip link` that are not served are refused by name.',
     ],
     examples: ['vtepd link add vxlan2 id 2 local 10.245.1.3 remote 10.245.1.4 dev eth0'],
     load: async () => (await import('./link.ts')).linkAdd,
+  },
+  {
+    name: 'link set',
+    summary: 'change a network while packets flow, in the words of `ip link set`',
+    usage: 'link set NAME WORDS...',
+    words: LINK_SET_WORDS,
+    notes: [
+      'What cannot work is refused with the reason, before anything is changed. `remote`, `local` 0.0.0.0 or :: take it away.',
+      'VNI, dstport, udp6zerocsumrx, netns and name stay as they were added.',
+    ],
+    examples: ['vtepd link set vxlan2 ttl 7 tos inherit', 'vtepd link set vxlan2 mtu 1400'],
+    load: async () => (await import('./link.ts')).linkSet,
   },
   {
     name: 'link show',
@@ -128,6 +140,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./fdb.ts')).fdbChange('del'),
   },
   {
+    name: 'fdb flush',
+    summary: 'remove entries by hand and learned ones, those that match all selectors',
+    usage: 'fdb flush dev NAME [SELECTORS...]',
+    words: FDB_FLUSH_WORDS,
+    notes: [...FDB_NOTES, 'Of an entry with several destinations those go that match. What a datastore said stays.'],
+    examples: ['vtepd fdb flush dev vxlan2 dynamic', 'vtepd fdb flush dev vxlan2 dst 10.245.1.4'],
+    load: async () => (await import('./fdb.ts')).fdbFlush,
+  },
+  {
     name: 'neigh show',
     aliases: ['list', 'ls', 'lst'],
     summary: 'show for which addresses the proxy answers with which MAC',
@@ -185,6 +206,18 @@ export const COMMANDS: readonly CommandSpec[] = [
     usage: 'drops [--all]',
     options: [{ name: 'all', short: 'a', text: 'also the reasons that never happened' }],
     load: async () => (await import('./drops.ts')).drops,
+  },
+  {
+    name: 'monitor',
+    summary: 'print a line for each change, learned MAC and miss, until ^C',
+    usage: 'monitor [dev NAME]',
+    notes: [
+      'A miss is told for a network with l2miss or l3miss, once a second for each MAC or address, with the count.',
+      'With --json one value a line. Above 100 lines a second (1000 of table changes) the rest is left out and counted:',
+      'see events_suppressed in `vtepd stats --json`.',
+    ],
+    examples: ['vtepd monitor', 'vtepd monitor dev vxlan2 --json'],
+    load: async () => (await import('./monitor.ts')).monitor,
   },
   {
     name: 'offloads show',

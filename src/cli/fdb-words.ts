@@ -1,10 +1,10 @@
-/** `vtepd fdb add|append|replace|del|show`: the words of `bridge fdb`, in any order. */
+/** `vtepd fdb add|append|replace|del|flush|show`: the words of `bridge fdb`, in any order. */
 import { checkDeviceName } from '../config/device-name.ts';
-import type { EntryState, EntryVerb, FdbChange } from '../dataplane/protocol.ts';
+import type { EntryState, EntryVerb, FdbChange, FdbFlush } from '../dataplane/protocol.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import { type Mac, parseMac } from '../net/mac.ts';
 import { firstWords } from './link-words.ts';
-import { FDB_UNSERVED, FDB_WORDS } from './vocabulary.ts';
+import { FDB_FLUSH_WORDS, FDB_UNSERVED, FDB_WORDS } from './vocabulary.ts';
 import { Once, WordReader } from './words.ts';
 
 const STATES: Readonly<Record<string, EntryState>> = {
@@ -25,13 +25,17 @@ export function parseFdbChange(verb: EntryVerb, words: readonly string[]): FdbRe
   const dev = new Once<string>(reader, 'dev');
   const port = new Once<number>(reader, 'port');
   const vni = new Once<number>(reader, 'vni');
+  const via = new Once<string>(reader, 'via');
   const state = new Once<EntryState>(reader, 'the state');
+  let router = false;
   while (!reader.done) {
     const word = reader.next();
     if (word === 'dst') dst.set(reader.parsed(word, 'an address', parseIp));
     else if (word === 'dev') dev.set(reader.parsed(word, 'a network', checkDeviceName));
     else if (word === 'port') port.set(reader.number(word, 1, 65_535));
     else if (word === 'vni') vni.set(reader.number(word, 0, 0xff_ffff));
+    else if (word === 'via') via.set(reader.parsed(word, 'an underlay interface', checkDeviceName));
+    else if (word === 'router') router = true;
     else if (word === 'self') continue;
     else if (word === 'lladdr') mac.set(reader.parsed(word, 'a MAC', parseMac));
     else if (Object.hasOwn(STATES, word)) {
@@ -44,15 +48,57 @@ export function parseFdbChange(verb: EntryVerb, words: readonly string[]): FdbRe
   if (mac.value === undefined) throw reader.refuse(`a MAC is needed: vtepd fdb ${verb} MAC dst VTEP dev NAME`);
   if (dst.value === undefined) {
     if (verb !== 'del') throw reader.refuse(`dst is needed: vtepd fdb ${verb} ${mac.value} dst VTEP dev NAME`);
-    if (port.value !== undefined || vni.value !== undefined) throw reader.refuse('port and vni belong to a dst');
+    if (port.value !== undefined || vni.value !== undefined || via.value !== undefined)
+      throw reader.refuse('port, vni and via belong to a dst');
   }
+  const where = {
+    port: port.value ?? null,
+    vni: vni.value ?? null,
+    ...(via.value === undefined ? {} : { via: via.value }),
+  };
   return {
     network: dev.value,
     verb,
     mac: mac.value,
-    destination: dst.value === undefined ? null : { ip: dst.value, port: port.value ?? null, vni: vni.value ?? null },
+    destination: dst.value === undefined ? null : { ip: dst.value, ...where },
     state: verb === 'del' ? null : (state.value ?? 'static'),
+    ...(router && verb !== 'del' ? { router } : {}),
   };
+}
+
+export type FlushRequest = Omit<FdbFlush, 'network'> & { readonly network: string | undefined };
+
+/** `fdb flush dev NAME [SELECTORS...]`: what matches all of them goes. */
+export function parseFdbFlush(words: readonly string[]): FlushRequest {
+  const reader = new WordReader('fdb flush', words);
+  const dev = new Once<string>(reader, 'dev');
+  const selectors: Omit<FdbFlush, 'network'> = {};
+  while (!reader.done) {
+    const word = reader.next();
+    if (word === 'dev') dev.set(reader.parsed(word, 'a network', checkDeviceName));
+    else if (word !== 'self') {
+      const selector = readSelector(reader, word);
+      if (Object.keys(selector).some((key) => Object.hasOwn(selectors, key)))
+        throw reader.refuse(`${word}: a selector of its kind is given twice`);
+      Object.assign(selectors, selector);
+    }
+  }
+  return { network: dev.value, ...selectors };
+}
+
+function readSelector(reader: WordReader, word: string): Omit<FdbFlush, 'network'> {
+  if (word === 'dst') return { dst: reader.parsed(word, 'an address', parseIp) };
+  if (word === 'port') return { port: reader.number(word, 1, 65_535) };
+  if (word === 'vni') return { vni: reader.number(word, 0, 0xff_ffff) };
+  if (word === 'via') return { via: reader.parsed(word, 'an underlay interface', checkDeviceName) };
+  if (word === 'router' || word === 'norouter') return { router: word === 'router' };
+  const state = Object.hasOwn(STATES, word) ? STATES[word] : undefined;
+  if (state !== undefined) return { state };
+  const bare = word.startsWith('no') ? word.slice(2) : word;
+  if (Object.hasOwn(STATES, bare)) throw reader.unserved(word, 'name the state that is to go, one a flush');
+  if (Object.hasOwn(FDB_UNSERVED, bare) || ['brport', 'offloaded', 'added_by_user'].includes(bare))
+    throw reader.unserved(word, FDB_UNSERVED[bare]);
+  throw reader.unknown(word, [...firstWords(FDB_FLUSH_WORDS), ...Object.keys(STATES)]);
 }
 
 /** `fdb show [dev NAME]`. */

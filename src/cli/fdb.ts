@@ -1,9 +1,10 @@
-/** `vtepd fdb show|add|append|replace|del`. */
+/** `vtepd fdb show|add|append|replace|del|flush`. */
 import type { DataplaneClient } from '../dataplane/client.ts';
-import type { EntryVerb, FdbDump } from '../dataplane/protocol.ts';
+import type { EntryVerb, FdbDump, FdbFlushed } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
-import type { Context } from './context.ts';
-import { parseFdbChange, parseFdbShow } from './fdb-words.ts';
+import { type Context, print, resolveNetwork, withDataplane } from './context.ts';
+import { EXIT_OK } from './errors.ts';
+import { parseFdbChange, parseFdbFlush, parseFdbShow } from './fdb-words.ts';
 import { duration } from './output.ts';
 import { changeTable, showTable } from './tables.ts';
 
@@ -11,6 +12,22 @@ import { changeTable, showTable } from './tables.ts';
 export function fdbChange(verb: EntryVerb) {
   return (context: Context, input: ParsedArguments): Promise<number> =>
     changeTable(context, parseFdbChange(verb, input.words), (client, request) => client.request('fdb.change', request));
+}
+
+export async function fdbFlush(context: Context, input: ParsedArguments): Promise<number> {
+  const { network: named, ...selectors } = parseFdbFlush(input.words);
+  const flushed = await withDataplane(context, async (client) => {
+    const network = await resolveNetwork(client, named);
+    return await client.request('fdb.flush', { ...selectors, network });
+  });
+  print(context, flushed, describeFlushed);
+  return EXIT_OK;
+}
+
+function describeFlushed({ removed, reduced, kept }: FdbFlushed): string {
+  const entries = (count: number): string => `${count} ${count === 1 ? 'entry' : 'entries'}`;
+  const also = reduced === 0 ? '' : `, some destinations of ${entries(reduced)}`;
+  return `removed ${entries(removed)}${also}${kept === 0 ? '' : `; kept ${entries(kept)} of a datastore`}`;
 }
 
 export function fdbShow(context: Context, input: ParsedArguments): Promise<number> {
@@ -30,6 +47,8 @@ function toRows(name: string, entry: FdbDump) {
     dst: destination.ip,
     port: destination.port ?? null,
     vni: destination.vni ?? null,
+    via: destination.via ?? null,
+    router: entry.router ?? false,
     state: entry.state,
     source: entry.source,
     active: entry.active,
@@ -44,6 +63,8 @@ function describe(row: ReturnType<typeof toRows>[number], withDevice: boolean): 
   words.push(`dst ${row.dst}`);
   if (row.port !== null) words.push(`port ${row.port}`);
   if (row.vni !== null) words.push(`vni ${row.vni}`);
+  if (row.via !== null) words.push(`via ${row.via}`);
+  if (row.router) words.push('router');
   words.push('self', row.state, `source ${row.source}`);
   if (row.used !== null) words.push(`used ${duration(row.used)}`);
   if (!row.active) words.push('inactive');

@@ -1,8 +1,8 @@
-/** `vtepd link add|show|del`: networks by hand. The dataplane holds the state, as the kernel would. */
+/** `vtepd link add|set|show|del`: networks by hand. The dataplane holds the state, as the kernel would. */
 import { checkDeviceName } from '../config/device-name.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
-import type { NetworkSpec, NetworkState } from '../dataplane/protocol.ts';
+import type { NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import { adoptDataplane, type Dataplane, endDataplane, startDataplane } from '../dataplane/spawn.ts';
 import { readIfThere, removeIfThere, writeWhole } from '../host/files.ts';
 import { forgetNetwork, recordNetwork } from '../host/records.ts';
@@ -10,7 +10,9 @@ import { isOn, type ParsedArguments } from './arguments.ts';
 import { type Context, print, withDataplane } from './context.ts';
 import { askController } from './controller.ts';
 import { CommandError, EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
-import { parseLinkAdd } from './link-words.ts';
+import { effective } from './link-options.ts';
+import { describeLink, toLinkRow } from './link-show.ts';
+import { NO_UPDATE, parseLinkAdd, parseLinkSet } from './link-words.ts';
 import { didYouMean } from './suggest.ts';
 
 export async function linkAdd(context: Context, input: ParsedArguments): Promise<number> {
@@ -35,8 +37,49 @@ export async function linkShow(context: Context, input: ParsedArguments): Promis
   const states = await withDataplane(context, (client) => client.request('network.list', {}));
   const shown = name === undefined ? states : states.filter((state) => state.spec.name === name);
   if (name !== undefined && shown.length === 0) throw noSuchNetwork(name, states);
-  print(context, shown.map(toRow), (rows) => rows.map(describe).join(''));
+  print(context, shown.map(toLinkRow), (rows) => rows.map(describeLink).join(''));
   return EXIT_OK;
+}
+
+export async function linkSet(context: Context, input: ParsedArguments): Promise<number> {
+  const update = parseLinkSet(input.words);
+  return await withDataplane(context, async (client) => {
+    const states = await client.request('network.list', {});
+    const state = states.find((candidate) => candidate.spec.name === update.network);
+    if (state === undefined) throw noSuchNetwork(update.network, states);
+    const kept = KEPT_BY_RUN.filter((field) => update[field] !== null && update[field] !== undefined);
+    if (kept.length > 0 && state.spec.owner !== 'hand' && (await askController(context.paths)) !== undefined) {
+      throw new CommandError(
+        'EBUSY',
+        `network ${update.network} belongs to the running \`vtepd run\` (datastore ${state.spec.owner}), which would put it right again (${kept.join(', ')}); change its settings`,
+      );
+    }
+    const changed = await client.request('network.update', keepL3miss(update, state.spec));
+    if (context.json) print(context, changed, () => '');
+    return EXIT_OK;
+  });
+}
+
+/** What `vtepd run` holds its network to, now or when it is started again. */
+const KEPT_BY_RUN: readonly (keyof NetworkUpdate)[] = [
+  'mac',
+  'mtu',
+  'up',
+  'learning',
+  'proxy',
+  'peersonly',
+  'local',
+  'remote',
+  'group',
+  'dev',
+  'ageing',
+  'maxaddress',
+];
+
+/** Where the specification does not name `l3miss` it follows `l2miss`; one word is to change one thing. */
+function keepL3miss(update: NetworkUpdate, spec: NetworkSpec): NetworkUpdate {
+  if (update.l2miss === undefined || update.l3miss !== undefined || spec.l3miss !== undefined) return update;
+  return { ...update, l3miss: effective(spec).l3miss };
 }
 
 export async function linkDel(context: Context, input: ParsedArguments): Promise<number> {
@@ -87,8 +130,6 @@ async function create(context: Context, client: DataplaneClient, spec: NetworkSp
   }
 }
 
-const NO_UPDATE = { mac: null, mtu: null, learning: null, proxy: null, peersonly: null, up: null };
-
 /** Resolves at SIGTERM or SIGINT; set up before anything is made, so that whatever is made is also removed. */
 function stopSignal(): Promise<'signal'> {
   return new Promise((resolve) => {
@@ -130,50 +171,4 @@ function noSuchNetwork(name: string, states: readonly NetworkState[]): CommandEr
   const names = states.map((state) => state.spec.name);
   const held = names.length === 0 ? 'none is held' : `held are ${names.join(', ')}`;
   return new CommandError('ENOENT', `no network ${name}: ${held}${didYouMean(name, names)}`);
-}
-
-/** The documented keys of `link show --json`. */
-function toRow(state: NetworkState) {
-  const { spec } = state;
-  return {
-    name: spec.name,
-    vni: spec.vni,
-    owner: spec.owner,
-    up: state.up,
-    ifindex: state.ifindex,
-    mac: state.mac,
-    mtu: state.mtu,
-    netns: spec.netns ?? null,
-    local: spec.local ?? null,
-    dev: spec.dev ?? null,
-    remote: spec.remote ?? null,
-    port: spec.port,
-    learning: spec.learning,
-    proxy: spec.proxy,
-    peersonly: spec.peersonly,
-    ageing: spec.ageing,
-    maxaddress: spec.maxaddress,
-    queues: state.queues,
-    revisions: state.revisions,
-  };
-}
-
-/** In the manner of `ip -d link`. */
-function describe(row: ReturnType<typeof toRow>): string {
-  const words = [`vxlan id ${row.vni}`];
-  if (row.remote !== null) words.push(`remote ${row.remote}`);
-  if (row.local !== null) words.push(`local ${row.local}`);
-  if (row.dev !== null) words.push(`dev ${row.dev}`);
-  words.push(`dstport ${row.port}`, row.learning ? 'learning' : 'nolearning');
-  if (row.proxy) words.push('proxy');
-  if (row.peersonly) words.push('peersonly');
-  words.push(`ageing ${row.ageing}`);
-  if (row.maxaddress !== 0) words.push(`maxaddress ${row.maxaddress}`);
-  if (row.netns !== null) words.push(`netns ${row.netns}`);
-  words.push(`queues ${row.queues}`, `owner ${row.owner}`);
-  const flags = `BROADCAST,MULTICAST${row.up ? ',UP' : ''}`;
-  return (
-    `${row.ifindex}: ${row.name}: <${flags}> mtu ${row.mtu} state ${row.up ? 'UP' : 'DOWN'}\n` +
-    `    link/ether ${row.mac}\n    ${words.join(' ')}\n`
-  );
 }

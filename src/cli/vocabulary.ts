@@ -5,77 +5,91 @@
 
 export type WordRow = readonly [word: string, text: string];
 
-export const LINK_ADD_WORDS: readonly WordRow[] = [
-  ['id VNI', 'network identifier, 0 to 16777215 (also: vni)'],
+/** Of `link add` and `link set`. */
+const LINK_OPTION_ROWS: readonly WordRow[] = [
   ['local ADDR', 'underlay address to bind and send from; default: any, the kernel chooses the source'],
   ['remote ADDR', 'default destination, an entry of the flood list; unicast'],
-  ['dstport PORT', 'UDP port to listen on and send to; default 4789 (the kernel device: 8472)'],
+  ['group ADDR', 'multicast group as default destination, joined on `dev`; instead of `remote`'],
   ['dev DEV', 'underlay interface; default MTU and, when given, the only one used'],
+  ['ttl N', 'TTL or hop limit outside: 1 to 255, inherit, or auto (64; 1 to a group), the default (also: hoplimit)'],
+  [
+    'tos N',
+    'TOS or traffic class outside: 0 to 255, 0x.., or inherit; default 0; ECN is always carried (also: dsfield)',
+  ],
+  ['df MODE', 'may the underlay fragment: unset (it may, the default), set, inherit'],
+  ['flowlabel N', 'flow label on an IPv6 underlay, 0 to 1048575; default 0'],
+  ['srcport MIN MAX', 'UDP source ports, MAX exclusive; default 49152 65535 (also: port)'],
+  ['[no]udpcsum', 'UDP checksums on an IPv4 underlay; default on; without them superframes are cut up'],
+  ['[no]udp6zerocsumtx', 'no UDP checksums on an IPv6 underlay; default off'],
   ['[no]learning', 'learn where source MACs live; default on'],
   ['[no]proxy', 'answer ARP and neighbour solicitations from the table; default off'],
+  ['[no]proxy-flood', 'with proxy: flood what it cannot answer; default off: swallow it (not a word of ip)'],
   ['[no]peersonly', 'take frames from known VTEPs only; default off (not a word of ip)'],
+  ['[no]l2miss', 'tell `vtepd monitor` of MACs without an entry; default off'],
+  ['[no]l3miss', 'tell `vtepd monitor` of addresses that the proxy does not know; default off'],
+  ['[no]rsc', "send what is for a router's MAC straight to the neighbour; default off"],
+  ['[no]gbp', 'take group policy headers and strip them; none is sent; default off'],
+  [
+    'reserved_bits MASK',
+    'bits of the VXLAN header that drop a datagram; default 0xf7ffffff000000ff, 0 ignores them all',
+  ],
   ['address MAC', "the TAP's MAC; default: the existing device's, else random"],
   ['mtu N', "the TAP's MTU, 68 to 65485; default: the underlay's less 50 (IPv4) or 70 (IPv6)"],
   ['ageing SECONDS', 'life of a learned entry that nobody refreshes; default 300, 0 or none: for ever'],
   ['maxaddress N', 'most FDB entries; default 0 or unlimited: the built-in limit'],
+  ['maxperpeer N', 'most learned entries of one VTEP; default 0 or unlimited (not a word of ip)'],
+  ['maxmoves N', 'most moves of a learned entry in a minute; default 0 or unlimited (not a word of ip)'],
+];
+
+export const LINK_ADD_WORDS: readonly WordRow[] = [
+  ['id VNI', 'network identifier, 0 to 16777215 (also: vni)'],
+  ['dstport PORT', 'UDP port to listen on and send to; default 4789 (the kernel device: 8472)'],
+  ...LINK_OPTION_ROWS,
+  ['[no]udp6zerocsumrx', 'take datagrams without UDP checksum on an IPv6 underlay; default off'],
   ['netns NAME', 'network namespace of the TAP, a name or a path; sockets stay outside'],
   ['type vxlan', 'accepted, as is `up`: lines written for ip work unchanged'],
+];
+
+export const LINK_SET_WORDS: readonly WordRow[] = [
+  ['up', 'bring the TAP up (also: down)'],
+  ...LINK_OPTION_ROWS,
+  ['type vxlan', 'accepted: lines written for ip work unchanged'],
 ];
 
 /** Words that ask for what is done anyway: accepted without effect, so that the output of `ip -d link` can be pasted. */
 export const LINK_ADD_NO_EFFECT: readonly string[] = [
   'up',
-  'udpcsum',
-  'noudp6zerocsumtx',
-  'noudp6zerocsumrx',
   'noremcsumtx',
   'noremcsumrx',
-  'norsc',
-  'nol2miss',
-  'nol3miss',
-  'nogbp',
   'nogpe',
   'noexternal',
   'novnifilter',
   'nomcroute',
 ];
 
-/** As above, with the one value (or two) that changes nothing. */
-export const LINK_ADD_NO_EFFECT_VALUES: Readonly<Record<string, readonly string[]>> = {
-  ttl: ['auto'],
-  hoplimit: ['auto'],
-  df: ['unset'],
-  flowlabel: ['0'],
-  srcport: ['0', '0'],
-  port: ['0', '0'],
+const ADD_AGAIN = 'delete the network and add it again';
+
+/** Words of `link add` that `link set` refuses, as `ip` does, with the reason. */
+export const LINK_SET_FIXED: Readonly<Record<string, string>> = {
+  id: `its counters and its peers go by it; ${ADD_AGAIN}`,
+  vni: `its counters and its peers go by it; ${ADD_AGAIN}`,
+  dstport: `sockets and peers go by it; ${ADD_AGAIN}`,
+  udp6zerocsumrx: `it belongs to the socket, which networks share; ${ADD_AGAIN}`,
+  noudp6zerocsumrx: `it belongs to the socket, which networks share; ${ADD_AGAIN}`,
+  netns: `the TAP would lose its addresses and routes; ${ADD_AGAIN}`,
+  name: `the network is known by it; ${ADD_AGAIN}`,
 };
 
 /** Words of `ip link add` that are not served yet, and what to do instead where there is something. */
 export const LINK_ADD_UNSERVED: Readonly<Record<string, string>> = {
-  group: 'give a unicast `remote`, or list the VTEPs with `vtepd fdb append 00:00:00:00:00:00 dst VTEP`',
-  ttl: '',
-  hoplimit: '',
-  tos: '',
-  dsfield: '',
-  df: '',
-  flowlabel: '',
-  srcport: '',
-  port: 'it means the source ports; the UDP port is `dstport`',
-  gbp: '',
   gpe: '',
   external: 'make one network a VNI',
   vnifilter: 'make one network a VNI',
-  rsc: '',
-  l2miss: '',
-  l3miss: '',
-  noudpcsum: '',
-  udp6zerocsumtx: '',
-  udp6zerocsumrx: '',
   remcsumtx: '',
   remcsumrx: '',
   localbypass: '',
   nolocalbypass: '',
-  reserved_bits: '',
+  mdb: 'an FDB entry of a multicast MAC names who gets it',
   mcroute: '',
   link: '`dev` names the underlay interface',
   'link-netnsid': '',
@@ -104,18 +118,29 @@ export const FDB_WORDS: readonly WordRow[] = [
   ['dev NAME', 'the network'],
   ['port PORT', "UDP port at the VTEP; default the network's"],
   ['vni VNI', "VNI at the VTEP; default the network's"],
+  ['via DEV', "underlay interface to send by; default the network's `dev`, else the route's"],
+  ['router', 'the MAC is a router: the ND proxy says so, and `rsc` looks through it'],
   ['static', 'stays until removed; the default (also: temp)'],
   ['permanent', 'stays until removed (also: local)'],
   ['dynamic', 'ages like a learned entry'],
   ['self', 'accepted, has no effect: there is no other table'],
 ];
 
+export const FDB_FLUSH_WORDS: readonly WordRow[] = [
+  ['dev NAME', 'the network'],
+  ['dst ADDR', 'destinations at this VTEP'],
+  ['port PORT', "destinations with this UDP port, the network's own included"],
+  ['vni VNI', "destinations with this VNI, the network's own included"],
+  ['via DEV', 'destinations by this underlay interface'],
+  ['static', 'entries of this state (also: permanent, dynamic)'],
+  ['[no]router', "routers' MACs, or all others"],
+  ['self', 'accepted, has no effect: there is no other table'],
+];
+
 export const FDB_UNSERVED: Readonly<Record<string, string>> = {
-  via: 'give the network `dev` at `vtepd link add`',
   src_vni: 'make one network a VNI',
   nhid: '',
   master: "that is the bridge's own table: use `bridge fdb`",
-  router: '',
   use: '',
   extern_learn: '',
   sticky: '',

@@ -171,7 +171,7 @@ udp6zerocsumtx?: boolean,
 udp6zerocsumrx?: boolean, 
 /**
  * Bits of the VXLAN header that may be set in what is received, as a 64-bit number in text (`0xff00000000000000`): first
- * byte uppermost. Default: none but the I flag.
+ * byte uppermost. Default: none but the I flag. The complement of the mask that `ip link` takes, which names what drops.
  */
 reserved_bits?: string, 
 /**
@@ -1262,7 +1262,7 @@ export type ChangedEvent = {
  */
 network: string, 
 /**
- * `created`, `deleted`, `fdb` or `neigh`.
+ * `created`, `updated`, `deleted`, `fdb` or `neigh`.
  */
 what: string, };
 

@@ -142,7 +142,7 @@ wire_types! {
         #[cfg_attr(test, ts(optional))]
         pub udp6zerocsumrx: Option<bool>,
         /// Bits of the VXLAN header that may be set in what is received, as a 64-bit number in text (`0xff00000000000000`): first
-        /// byte uppermost. Default: none but the I flag.
+        /// byte uppermost. Default: none but the I flag. The complement of the mask that `ip link` takes, which names what drops.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub reserved_bits: Option<String>,
@@ -965,7 +965,7 @@ wire_types! {
     pub struct ChangedEvent {
         /// Name of the TAP device.
         pub network: String,
-        /// `created`, `deleted`, `fdb` or `neigh`.
+        /// `created`, `updated`, `deleted`, `fdb` or `neigh`.
         pub what: String,
     }
 

@@ -93,7 +93,9 @@ impl Engine {
             self.close_unused(&request.network, &plan);
             return Err(error);
         }
-        self.commit(&request, spec, plan, pool)
+        let state = self.commit(&request, spec, plan, pool)?;
+        self.changed(&request.network, "updated");
+        Ok(state)
     }
 
     /// Opens what the plan needs and the network has not; what was opened is closed again on failure. The new pool, if there is one.

@@ -15,6 +15,12 @@ import { compareDatagrams, compareFrames, datagramFlow, type Seen, seenFrames, v
 import { type OuterDatagram, outerDatagrams, outerFrames } from './model-outer.ts';
 import { DUT_MAC, freshModel, type ModelRig, NET_MAC, NETWORKS } from './model-rig.ts';
 
+/** Changes by hand are told of; what a datastore does is not. */
+const TOLD_AS: Readonly<Partial<Record<string, string>>> = {
+  'fdb.change': 'fdb',
+  'neigh.change': 'neigh',
+};
+
 /** The model and the real endpoint disagree. */
 export class Disagreement extends Error {
   constructor(lines: readonly string[]) {
@@ -270,8 +276,8 @@ export class Run {
         `answer to ${change.method} ${JSON.stringify(change.params)}: ${said(real)}, the model says ${said(modelled)}`,
       ]);
     }
-    if (modelled.refused === undefined && (change.method === 'fdb.change' || change.method === 'neigh.change')) {
-      const what = change.method === 'fdb.change' ? 'fdb' : 'neigh';
+    const what = TOLD_AS[change.method];
+    if (modelled.refused === undefined && what !== undefined) {
       this.#events.push(`changed ${text({ network: change.params.network, what })}`);
     }
     await this.#compareTables(change.params.network);

@@ -116,7 +116,7 @@ test('errors are JSON on standard error with --json, wherever it stands', async 
     const { error } = JSON.parse(err);
     assert.deepEqual([exit, error.code, error.exit], [3, 'NOT_RUNNING', 3]);
   }
-  const { err } = await vtepd('--json', 'link', 'add', 'vx0', 'id', '2', 'gbp');
+  const { err } = await vtepd('--json', 'link', 'add', 'vx0', 'id', '2', 'gpe');
   assert.equal(JSON.parse(err).error.code, 'NOT_SERVED');
 });
 

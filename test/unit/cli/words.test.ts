@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { UsageError } from '../../../src/cli/errors.ts';
-import { parseFdbChange, parseFdbShow } from '../../../src/cli/fdb-words.ts';
-import { parseLinkAdd } from '../../../src/cli/link-words.ts';
+import { parseFdbChange, parseFdbFlush, parseFdbShow } from '../../../src/cli/fdb-words.ts';
+import { parseLinkAdd, parseLinkSet } from '../../../src/cli/link-words.ts';
 import { parseNeighChange, parseNeighShow } from '../../../src/cli/neigh-words.ts';
 import {
   FDB_UNSERVED,
   LINK_ADD_NO_EFFECT,
-  LINK_ADD_NO_EFFECT_VALUES,
   LINK_ADD_UNSERVED,
+  LINK_SET_FIXED,
   NEIGH_UNSERVED,
 } from '../../../src/cli/vocabulary.ts';
 
@@ -55,6 +55,24 @@ const LINK_GOOD: [string, Partial<typeof PLAIN> | Record<string, unknown>][] = [
   ['vx0 id 2 netns blue', { netns: 'blue' }],
   ['vx0 id 0', { vni: 0 }],
   ['vx0 id 16777215', { vni: 16777215 }],
+  ['vx0 id 2 group 239.1.1.1 dev eth0', { group: '239.1.1.1', dev: 'eth0' }],
+  ['vx0 id 2 ttl 7 tos inherit df set', { ttl: 7, tos: 'inherit', df: 'set' }],
+  ['vx0 id 2 hoplimit inherit dsfield 0xB8 df inherit', { ttl: 'inherit', tos: 0xb8, df: 'inherit' }],
+  // To the kernel device a TOS of 1 is `inherit`.
+  ['vx0 id 2 tos 1', { tos: 'inherit' }],
+  ['vx0 id 2 flowlabel 0x12345', { flowlabel: 0x12345 }],
+  ['vx0 id 2 srcport 5000 5002', { srcport: { min: 5000, max: 5002 } }],
+  ['vx0 id 2 port 5000 5002', { srcport: { min: 5000, max: 5002 } }],
+  ['vx0 id 2 noudpcsum rsc gbp', { udpcsum: false, rsc: true, gbp: true }],
+  ['vx0 id 2 udp6zerocsumtx udp6zerocsumrx', { udp6zerocsumtx: true, udp6zerocsumrx: true }],
+  ['vx0 id 2 l2miss', { l2miss: true, l3miss: false }],
+  ['vx0 id 2 l3miss', { l3miss: true }],
+  ['vx0 id 2 l2miss l3miss', { l2miss: true, l3miss: true }],
+  ['vx0 id 2 proxy proxy-flood', { proxy: true, proxy_flood: true }],
+  ['vx0 id 2 maxperpeer 9 maxmoves 8', { maxperpeer: 9, maxmoves: 8 }],
+  // The mask that drops nothing lets every bit pass but those that have a meaning.
+  ['vx0 id 2 reserved_bits 0', { reserved_bits: '0xf7ffffff000000ff' }],
+  ['vx0 id 2 reserved_bits 0xf7ffffff00000000', { reserved_bits: '0x00000000000000ff' }],
   // As `ip -d link` prints flannel's device.
   [
     'vx0 type vxlan id 2 local 10.245.1.11 dev eth0 srcport 0 0 dstport 4789 nolearning ttl auto ageing 300 udpcsum noudp6zerocsumtx noudp6zerocsumrx',
@@ -81,8 +99,12 @@ const LINK_BAD: [string, RegExp][] = [
   ['vx0 id 2 dstport 65536', /dstport 65536/],
   ['vx0 id 2 dstprot 4789', /unknown word "dstprot"; did you mean dstport\?/],
   ['vx0 id 2 local 10.1.1', /local: "10\.1\.1"/],
-  ['vx0 id 2 remote 239.1.1.1', /a multicast remote \(239\.1\.1\.1\) is not served yet/],
-  ['vx0 id 2 remote ff02::1', /multicast remote/],
+  ['vx0 id 2 remote 239.1.1.1', /remote 239\.1\.1\.1: not an address of a host; a multicast group is `group`/],
+  ['vx0 id 2 remote ff02::1', /remote ff02::1: not an address/],
+  ['vx0 id 2 group 10.1.1.1 dev eth0', /group 10\.1\.1\.1: not a multicast address/],
+  ['vx0 id 2 group 239.1.1.1', /group 239\.1\.1\.1 needs dev/],
+  ['vx0 id 2 group 239.1.1.1 remote 10.1.1.1 dev eth0', /both the default destination/],
+  ['vx0 id 2 group 239.1.1.1 local fd00::1 dev eth0', /local fd00::1 and group 239\.1\.1\.1 must be of one family/],
   ['vx0 id 2 local 239.1.1.1', /not an address of a host/],
   ['vx0 id 2 local 10.1.1.1 remote fd00::1', /must be of one family/],
   ['vx0 id 2 address 01:00:00:00:00:01', /cannot be the MAC of a device/],
@@ -91,8 +113,22 @@ const LINK_BAD: [string, RegExp][] = [
   ['vx0 id 2 type vlan', /type vlan: this program makes vxlan networks only/],
   ['abcdefghijklmnop id 2', /not a device name/],
   ['a/b id 2', /not a device name/],
-  ['vx0 id 2 srcport 5000 5002', /srcport is not served yet/],
-  ['vx0 id 2 ttl 3', /ttl is not served yet/],
+  ['vx0 id 2 srcport 5000', /srcport needs a number from 0 to 65535/],
+  ['vx0 id 2 port 4789', /port needs the source ports, MIN and MAX; .* `dstport`/],
+  ['vx0 id 2 port 4789 learning', /`dstport`/],
+  ['vx0 id 2 srcport 5002 5002', /srcport 5002 5002: the first port must be at least 1 and below the second/],
+  ['vx0 id 2 ttl 0', /ttl 0: must be a number from 1 to 255, auto or inherit/],
+  ['vx0 id 2 ttl 256', /ttl 256: must be/],
+  ['vx0 id 2 ttl 3 hoplimit 4', /hoplimit is given twice/],
+  ['vx0 id 2 tos 0x100', /tos 0x100: must be a number from 0 to 255/],
+  ['vx0 id 2 tos 010', /tos 010: must be/],
+  ['vx0 id 2 df yes', /df yes: must be unset, set or inherit/],
+  ['vx0 id 2 flowlabel 1048576', /flowlabel 1048576: must be a number from 0 to 1048575/],
+  ['vx0 id 2 flowlabel inherit', /flowlabel inherit is not served yet/],
+  ['vx0 id 2 reserved_bits 0xffffffff000000ff', /reserves the I flag or bits of the VNI/],
+  ['vx0 id 2 reserved_bits 0x10000000000000000', /is no 64-bit number/],
+  ['vx0 id 2 maxmoves -1', /maxmoves -1/],
+  ['vx0 id 2 procy-flood', /did you mean proxy-flood/],
 ];
 
 for (const [line, message] of LINK_BAD) {
@@ -112,8 +148,67 @@ test('every word of ip link that is not served is refused by its name', () => {
 
 test('words that ask for what is done anyway change nothing', () => {
   for (const word of LINK_ADD_NO_EFFECT) assert.deepEqual(parseLinkAdd(['vx0', 'id', '2', word]), PLAIN);
-  for (const [word, values] of Object.entries(LINK_ADD_NO_EFFECT_VALUES)) {
-    assert.deepEqual(parseLinkAdd(['vx0', 'id', '2', word, ...values]), PLAIN);
+  // As `ip -d link` prints what nobody chose, whatever the underlay's family.
+  const defaults =
+    'ttl auto df unset tos 0x0 flowlabel 0 srcport 0 0 udpcsum noudp6zerocsumtx noudp6zerocsumrx nol2miss nol3miss norsc nogbp';
+  assert.deepEqual(parseLinkAdd(['vx0', 'id', '2', ...words(defaults)]), PLAIN);
+  assert.deepEqual(
+    parseLinkAdd(words('vx0 id 2 reserved_bits 0xf7ffffff000000ff maxperpeer 0 maxmoves unlimited')),
+    PLAIN,
+  );
+  assert.deepEqual(parseLinkAdd(words('vx0 id 2 noudpcsum udpcsum')), PLAIN);
+});
+
+const NOTHING = { network: 'vx0', mac: null, mtu: null, learning: null, proxy: null, peersonly: null, up: null };
+
+const SET_GOOD: [string, Record<string, unknown>][] = [
+  ['vx0 up', { up: true }],
+  ['dev vx0 down', { up: false }],
+  ['vx0 mtu 1400 address 02:00:00:00:00:01', { mtu: 1400, mac: '02:00:00:00:00:01' }],
+  ['vx0 type vxlan ttl 7 tos inherit', { ttl: 7, tos: 'inherit' }],
+  ['dev vx0 type vxlan dev eth1 local 10.1.1.1', { dev: 'eth1', local: '10.1.1.1' }],
+  // What is the default is said, where it may not have been so before.
+  ['vx0 ttl auto tos 0 udpcsum nol2miss', { ttl: 'auto', tos: 'auto', udpcsum: true, l2miss: false }],
+  ['vx0 nolearning proxy proxy-flood', { learning: false, proxy: true, proxy_flood: true }],
+  ['vx0 group 239.1.1.1', { group: '239.1.1.1' }],
+  ['vx0 remote 0.0.0.0', { remote: '0.0.0.0' }],
+  ['vx0 ageing none maxaddress 5', { ageing: 0, maxaddress: 5 }],
+];
+
+for (const [line, expected] of SET_GOOD) {
+  test(`link set ${line}`, () => {
+    assert.deepEqual(parseLinkSet(words(line)), { ...NOTHING, ...expected });
+  });
+}
+
+const SET_BAD: [string, RegExp][] = [
+  ['', /a name is needed/],
+  ['vx0', /what to change is needed/],
+  ['vx0 up down', /up or down is given twice/],
+  ['vx0 srcport 0 0', /srcport 0 0 names no ports/],
+  ['vx0 name vx1', /name cannot change while the network is there/],
+  ['vx0 master br0', /master is not served yet: use `ip link set NAME master BRIDGE`/],
+  ['vx0 tll 3', /unknown word "tll"; did you mean ttl\?/],
+];
+
+for (const [line, message] of SET_BAD) {
+  test(`link set ${line}: refused`, () => {
+    assert.throws(
+      () => parseLinkSet(words(line)),
+      (error) => error instanceof UsageError && message.test(error.message),
+    );
+  });
+}
+
+test('link set refuses by name, with the reason, what stays as it was added', () => {
+  for (const [word, reason] of Object.entries(LINK_SET_FIXED)) {
+    assert.throws(
+      () => parseLinkSet(['vx0', word, '1']),
+      (error) =>
+        error instanceof UsageError &&
+        error.message.includes(`${word} cannot change`) &&
+        error.message.includes(reason),
+    );
   }
 });
 
@@ -139,6 +234,10 @@ const FDB_GOOD: [string, Record<string, unknown>][] = [
   ],
   ['0e:00:00:00:00:04 dst fd00:0:0::4 dev vx0', { destination: { ip: 'fd00::4', port: null, vni: null } }],
   ['0e:00:00:00:00:04 dst 10.245.1.4', { network: undefined }],
+  [
+    '0e:00:00:00:00:04 dst 10.245.1.4 via eth1 router dev vx0',
+    { destination: { ip: '10.245.1.4', port: null, vni: null, via: 'eth1' }, router: true },
+  ],
 ];
 
 for (const [line, expected] of FDB_GOOD) {
@@ -150,7 +249,7 @@ for (const [line, expected] of FDB_GOOD) {
 test('fdb del takes a whole entry or one destination, and has no state', () => {
   const line = '0e:00:00:00:00:04 dev vx0';
   assert.deepEqual(parseFdbChange('del', words(line)), { ...FDB_ADD, verb: 'del', destination: null, state: null });
-  assert.deepEqual(parseFdbChange('del', words(`${line} dst 10.245.1.4 permanent`)), {
+  assert.deepEqual(parseFdbChange('del', words(`${line} dst 10.245.1.4 router permanent`)), {
     ...FDB_ADD,
     verb: 'del',
     state: null,
@@ -179,8 +278,42 @@ for (const [line, message] of FDB_BAD) {
 }
 
 test('fdb del without dst takes no port', () => {
-  assert.throws(() => parseFdbChange('del', words('0e:00:00:00:00:04 port 9 dev vx0')), /port and vni belong to a dst/);
+  assert.throws(
+    () => parseFdbChange('del', words('0e:00:00:00:00:04 port 9 dev vx0')),
+    /port, vni and via belong to a dst/,
+  );
 });
+
+const FLUSH_GOOD: [string, Record<string, unknown>][] = [
+  ['dev vx0', {}],
+  ['dev vx0 self', {}],
+  ['dev vx0 dynamic', { state: 'dynamic' }],
+  ['dst fd00:0::4 dev vx0 port 4789 vni 7', { dst: 'fd00::4', port: 4789, vni: 7 }],
+  ['dev vx0 via eth1 norouter permanent', { via: 'eth1', router: false, state: 'permanent' }],
+  ['', { network: undefined }],
+];
+
+for (const [line, expected] of FLUSH_GOOD) {
+  test(`fdb flush ${line}`, () => {
+    assert.deepEqual(parseFdbFlush(words(line)), { network: 'vx0', ...expected });
+  });
+}
+
+const FLUSH_BAD: [string, RegExp][] = [
+  ['dev vx0 static dynamic', /dynamic: a selector of its kind is given twice/],
+  ['dev vx0 nopermanent', /nopermanent is not served yet: name the state that is to go/],
+  ['dev vx0 nhid 1', /nhid is not served yet/],
+  ['dev vx0 dts 10.1.1.1', /unknown word "dts"; did you mean dst\?/],
+];
+
+for (const [line, message] of FLUSH_BAD) {
+  test(`fdb flush ${line}: refused`, () => {
+    assert.throws(
+      () => parseFdbFlush(words(line)),
+      (error) => error instanceof UsageError && message.test(error.message),
+    );
+  });
+}
 
 test('every word of bridge fdb that is not served is refused by its name', () => {
   for (const word of Object.keys(FDB_UNSERVED)) {
