@@ -122,15 +122,6 @@ impl Signals {
     }
 }
 
-/// Sets how this thread shares the CPU with others (-20 first, 19 last).
-pub fn set_nice(nice: i32) -> io::Result<()> {
-    // SAFETY: takes no pointers; on Linux the id 0 with PRIO_PROCESS is the calling thread.
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// CPUs this process may run on (its affinity mask).
 pub fn allowed_cpus() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

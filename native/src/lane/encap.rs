@@ -49,10 +49,8 @@ impl Default for Out {
 pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
     let Some(network) = context.snapshot.network(device.slot).cloned() else { return discard(device, out) };
     let mut used = 0;
-    // A single frame last time means that one is likely alone now: it is sent at once, before the next look at the queue.
-    let frames = if std::mem::take(&mut out.alone) { 1 } else { FRAMES };
     let mut taken = 0;
-    for _ in 0..frames {
+    for _ in 0..FRAMES {
         let Some(room) = out.arena.get_mut(used..used + ROOM) else { break };
         let length = match device.queue.read(room) {
             Ok(length) => length,
@@ -70,6 +68,10 @@ pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
         }
         used += length.next_multiple_of(8);
         taken += 1;
+        // A single frame last time means that this one is likely alone, too: it leaves before the next look at the queue.
+        if taken == 1 && out.alone {
+            send(context, device, out);
+        }
     }
     out.alone = taken == 1;
     send(context, device, out);

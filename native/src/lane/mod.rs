@@ -14,7 +14,7 @@ pub use encap::path_error;
 use crate::counters::{LaneCounters, NetworkCounters};
 use crate::drops::DropReason;
 use crate::io::error::SysError;
-use crate::io::event::{Epoll, Waker, set_nice};
+use crate::io::event::{Epoll, Waker};
 use crate::io::pool::SendPool;
 use crate::io::tap::{TapOffloads, TapQueue};
 use crate::io::udp::{ReceiveBatch, ReceiveSocket};
@@ -199,10 +199,6 @@ pub fn start(number: usize, shared: Shared) -> Result<Handle, SysError> {
 const WAKER: u64 = u64::MAX;
 const SOCKETS: u64 = 1 << 32;
 
-/// A lane does what a kernel device does in softirq context, before any program. As one busy thread among others it would wait for
-/// their time slices with every packet: beside a 4-flow load on two full CPUs a ping took 2.9 ms at 0 and 24 us at -5.
-const NICE: i32 = -5;
-
 /// What both directions need in a turn.
 struct Context {
     shared: Shared,
@@ -243,8 +239,6 @@ struct Lane {
 
 impl Lane {
     fn run(mut self) {
-        // Refused without CAP_SYS_NICE: then the lane waits its turn like everybody.
-        let _ = set_nice(NICE);
         let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
         loop {
             ready.clear();
