@@ -37,29 +37,13 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tables::{Neighbours, Network, Options, PortKey, Sharded};
+    use crate::tables::{Network, PortKey};
     use crate::wire::{Mac, vxlan};
     use std::net::IpAddr;
 
     fn snapshot(peer: &Arc<Peer>) -> Snapshot {
-        let mut network = Network {
-            slot: 0,
-            vni: 7,
-            port: PortKey { v6: peer.ip.is_ipv6(), port: 4789 },
-            local: None,
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            mtu: 1450,
-            underlay_mtu: 1500,
-            proxy: false,
-            learning: false,
-            peersonly: false,
-            options: Options::default(),
-            fdb: Sharded::default(),
-            neighbours: Neighbours::default(),
-            kernel_neighbours: Sharded::default(),
-            sends_as: Sharded::default(),
-            peers: Sharded::default(),
-        };
+        let mut network = Network::new(0, 7, PortKey { v6: peer.ip.is_ipv6(), port: 4789 });
+        network.mac = Mac([2, 0, 0, 0, 0, 1]);
         network.sends_as.insert((4789, vxlan::header(7)), ());
         network.peers.insert(peer.ip, Arc::clone(peer));
         Snapshot { networks: vec![None, Some(Arc::new(network))], vnis: Default::default() }

@@ -1,27 +1,12 @@
 //! The tables of one network: whose word counts, what is refused, what is learned and told.
 
 use super::*;
-use crate::tables::{Neighbours, Options, PortKey, Sharded};
+use crate::tables::PortKey;
 
 fn master(maxaddress: u32) -> Master {
-    let network = Network {
-        slot: 0,
-        vni: 1,
-        port: PortKey { v6: false, port: 8472 },
-        local: None,
-        mac: Mac([2, 0, 0, 0, 0, 0xfe]),
-        mtu: 1450,
-        underlay_mtu: 1500,
-        proxy: true,
-        learning: true,
-        peersonly: true,
-        options: Options::default(),
-        fdb: Sharded::default(),
-        neighbours: Neighbours::default(),
-        kernel_neighbours: Sharded::default(),
-        sends_as: Sharded::default(),
-        peers: Sharded::default(),
-    };
+    let mut network = Network::new(0, 1, PortKey { v6: false, port: 8472 });
+    network.mac = Mac([2, 0, 0, 0, 0, 0xfe]);
+    (network.proxy, network.learning, network.peersonly) = (true, true, true);
     Master::new(network, Limits::of(maxaddress))
 }
 
