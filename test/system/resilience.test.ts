@@ -60,7 +60,7 @@ describe('processes that die', () => {
     await sleep(500);
     const result = await pinging.stop();
     t.diagnostic(`${result.sent} sent at ${result.perSecond}/s, ${result.received} received`);
-    assert.ok(result.perSecond >= 90, `only ${result.perSecond}/s`);
+    assert.ok(result.sent >= 100, `only ${result.sent} sent: the restart was hardly looked at`);
     assert.equal(result.received, result.sent, result.text);
     assert.equal(await onA.dataplanePid(), pid, 'the dataplane was adopted, not started again');
     assert.deepEqual(await everything(), before);
