@@ -16,7 +16,7 @@ const HELP: &str = "vtepd-dataplane: the packet-moving half of vtepd
 Usage: vtepd-dataplane --socket PATH [--lanes N] [--log PATH]
 
   --socket PATH  control socket to listen on; PATH.lock keeps a second one away
-  --lanes N      packet threads, 1 to 64 (default: half the CPUs it may use, at least 1)
+  --lanes N      packet threads, 1 to 16 (default: half the CPUs it may use, at least 1)
   --log PATH     JSON lines go there instead of to stderr; turned over at 1 MiB
   --version      print the version
   --help         print this
@@ -38,8 +38,8 @@ fn arguments() -> Result<Option<Arguments>, lexopt::Error> {
             Long("socket") => socket = Some(PathBuf::from(parser.value()?)),
             Long("lanes") => {
                 lanes = parser.value()?.parse_with(|text| match text.parse() {
-                    Ok(lanes @ 1..=64) => Ok(lanes),
-                    _ => Err("--lanes takes 1 to 64"),
+                    Ok(lanes @ 1..=16) => Ok(lanes),
+                    _ => Err("--lanes takes 1 to 16"),
                 })?;
             }
             Long("log") => log = Some(PathBuf::from(parser.value()?)),

@@ -15,7 +15,7 @@ export async function lanesShow(context: Context, input: ParsedArguments): Promi
 export async function lanesSet(context: Context, input: ParsedArguments): Promise<number> {
   const [count, ...rest] = input.words;
   if (count === undefined || !/^\d{1,3}$/.test(count) || rest.length > 0) {
-    throw new UsageError('lanes set takes a number from 1 to 64: vtepd lanes set 2');
+    throw new UsageError('lanes set takes a number from 1 to 16: vtepd lanes set 2');
   }
   const hello = await withDataplane(context, (client) => client.request('lanes.set', { lanes: Number(count) }));
   print(context, { lanes: hello.lanes }, (value) => `${value.lanes} ${value.lanes === 1 ? 'lane' : 'lanes'}\n`);

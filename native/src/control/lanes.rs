@@ -13,8 +13,8 @@ use crate::lane::{self, Device};
 use serde_json::json;
 use std::sync::Arc;
 
-/// Most lanes; beyond the number of CPUs they only get in each other's way.
-pub const MAX_LANES: u32 = 64;
+/// Most lanes; beyond the number of CPUs they only get in each other's way, and a TAP has queues for so many.
+pub const MAX_LANES: u32 = 16;
 
 impl Engine {
     pub(super) fn lanes_set(&mut self, request: LanesSet) -> Result<Hello, RpcError> {
@@ -44,13 +44,13 @@ impl Engine {
         let Some(lane) = self.lanes.last() else { return Ok(()) };
         for (name, held) in self.networks.iter_mut().filter(|(_, held)| !held.lost) {
             let netns = Netns::open(held.spec.netns.as_deref())?;
-            let queue = tap::add_queue(name, &netns)?;
+            let queues = tap::open_queues(name, &netns, held.queues.first().map_or(1, Vec::len))?;
             let counters = Arc::new(NetworkCounters::default());
-            held.queues.push(Arc::clone(&queue));
+            held.queues.push(queues.clone());
             held.counters.push(Arc::clone(&counters));
             let Some(pool) = self.underlay.pool(&held.pool) else { continue };
             let offloads = self.offloads.taps(held.tap);
-            lane.add_device(Device { slot: held.master.network.slot, queue, offloads, pool, counters });
+            lane.add_device(Device { slot: held.master.network.slot, queues, offloads, pool, counters });
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ pub struct Held {
     /// What its TAP can do.
     pub tap: TapOffloads,
     /// Queues by lane.
-    pub queues: Vec<Arc<TapQueue>>,
+    pub queues: Vec<Vec<Arc<TapQueue>>>,
     /// Counters by lane.
     pub counters: Vec<Arc<NetworkCounters>>,
     /// What lanes that ended had counted.
@@ -163,8 +163,8 @@ pub fn check_mtu(mtu: u32) -> Result<u32, RpcError> {
 }
 
 /// Opens the TAP and sets it up as the plan says, up last. A TAP that was made here is removed again on failure.
-pub fn open_tap(spec: &NetworkSpec, plan: &Plan, netns: &Netns, netlink: &Netlink, queues: usize) -> Result<Tap, SysError> {
-    let tap = Tap::open(&spec.name, netns, netlink, queues)?;
+pub fn open_tap(spec: &NetworkSpec, plan: &Plan, netns: &Netns, netlink: &Netlink, lanes: usize) -> Result<Tap, SysError> {
+    let tap = Tap::open(&spec.name, netns, netlink, lanes)?;
     let set_up = || {
         let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
         // The MAC is set even where it is the one that the kernel chose: else systemd-udevd would replace it.
@@ -197,7 +197,7 @@ impl Held {
             mac: self.master.network.mac,
             mtu: self.master.network.mtu,
             up: self.up && !self.lost,
-            queues: if self.lost { 0 } else { self.counters.len() as u32 },
+            queues: if self.lost { 0 } else { self.queues.iter().map(Vec::len).sum::<usize>() as u32 },
             revisions: self.master.revisions(),
         }
     }

@@ -115,10 +115,10 @@ impl Engine {
         self.networks.insert(name.clone(), held);
         self.publish(&name);
         self.read_host_neighbours(&name);
-        for ((lane, queue), counters) in self.lanes.iter().zip(tap.queues).zip(counters) {
+        for ((lane, queues), counters) in self.lanes.iter().zip(tap.queues).zip(counters) {
             lane.add_device(Device {
                 slot,
-                queue,
+                queues,
                 offloads: self.offloads.taps(tap.offloads),
                 pool: Arc::clone(&pool),
                 counters,
@@ -127,6 +127,10 @@ impl Engine {
         self.apply_tap_offloads(&name)?;
         self.changed(&name, "created");
         self.log.info("network created", json!({ "network": name, "state": state }));
+        if let Some(error) = tap.unsteered {
+            let message = "one queue for each lane: this kernel cannot steer flows to more, so small flows wait behind bulk ones";
+            self.log.warn(message, json!({ "network": name, "error": error.to_string() }));
+        }
         Ok(state)
     }
 

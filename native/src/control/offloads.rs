@@ -139,7 +139,7 @@ impl Engine {
     pub(super) fn apply_tap_offloads(&mut self, name: &str) -> Result<(), RpcError> {
         let Some(held) = self.networks.get(name).filter(|held| !held.lost) else { return Ok(()) };
         let offloads = self.offloads.taps(held.tap);
-        if let Some(queue) = held.queues.first() {
+        if let Some(queue) = held.queues.first().and_then(|queues| queues.first()) {
             queue.set_offloads(offloads, name)?;
         }
         let slot = held.master.network.slot;

@@ -230,7 +230,7 @@ wire_types! {
         pub mtu: u32,
         /// True while the TAP is administratively up.
         pub up: bool,
-        /// TAP queues in use, one a lane.
+        /// TAP queues in use: 16 a lane, one where the kernel cannot steer flows.
         pub queues: u32,
         /// Revision of the tables by source; absent before the first `tables.replace`.
         #[cfg_attr(test, ts(type = "{ [source: string]: number }"))]
@@ -1009,7 +1009,7 @@ wire_types! {
         pub enabled: bool,
     }
 
-    /// `lanes.set`: how many lanes move packets, 1 to 64. Takes effect at once; frames that wait in the TAP queue of a lane that
+    /// `lanes.set`: how many lanes move packets, 1 to 16. Takes effect at once; frames that wait in the TAP queue of a lane that
     /// ends are lost.
     pub struct LanesSet {
         /// The number.

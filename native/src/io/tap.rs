@@ -7,6 +7,7 @@
 use super::error::SysError;
 use super::netlink::Netlink;
 use super::netns::Netns;
+use super::steering;
 use crate::wire::virtio;
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
@@ -20,6 +21,7 @@ const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
+const TUNSETSTEERINGEBPF: libc::c_ulong = 0x8004_54e0;
 
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
@@ -37,6 +39,10 @@ const TUN_F_USO: libc::c_ulong = 0x20 | 0x40; // USO4, USO6: only both or none (
 const TX_QUEUE_LEN: u32 = 10_000;
 /// Largest superframe asked for: 44 segments of 1450 bytes with replicated headers still fit one 64 KiB datagram train.
 const GSO_MAX_SIZE: u32 = 61_000;
+
+/// Queues that a lane has of a TAP where flows can be steered: one flow in sixteen shares its queue with a given other one. Each costs a
+/// ring of [`TX_QUEUE_LEN`] pointers, and a TAP has at most 256 (MAX_TAP_QUEUES).
+const FLOW_QUEUES: usize = 16;
 
 /// What the TAP hands over and takes beyond single frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +127,16 @@ impl TapQueue {
         }
     }
 
+    /// Lets the steering program choose the queue of every frame that the host sends to the TAP.
+    fn steer(&self, name: &str) -> Result<(), SysError> {
+        let program = steering::program_fd()?;
+        // SAFETY: TUNSETSTEERINGEBPF reads one int, which `program` is.
+        match unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETSTEERINGEBPF, std::ptr::from_ref(&program).cast::<c_void>()) } {
+            0.. => Ok(()),
+            _ => Err(SysError::last("TUNSETSTEERINGEBPF", name)),
+        }
+    }
+
     /// Changes what the whole TAP hands over, while packets flow.
     pub fn set_offloads(&self, offloads: TapOffloads, name: &str) -> Result<(), SysError> {
         self.ioctl("TUNSETOFFLOAD", TUNSETOFFLOAD, offloads.flags(), name)
@@ -141,8 +157,10 @@ impl TapQueue {
 
 /// A TAP with all its queues.
 pub struct Tap {
-    /// One for each lane.
-    pub queues: Vec<Arc<TapQueue>>,
+    /// By lane; the lanes have equally many.
+    pub queues: Vec<Vec<Arc<TapQueue>>>,
+    /// Why each lane has one queue only.
+    pub unsteered: Option<SysError>,
     /// What the kernel gave.
     pub offloads: TapOffloads,
     /// Interface index in its namespace.
@@ -202,13 +220,16 @@ fn open_queue(name: &str) -> Result<TapQueue, SysError> {
 }
 
 impl Tap {
-    /// Creates the TAP, or attaches to the persistent one that an earlier run left, with `queues` queues.
+    /// Creates the TAP, or attaches to the persistent one that an earlier run left, with queues for so many lanes.
     ///
     /// The device is still down if it is new. MAC, MTU and state are set by netlink.
-    pub fn open(name: &str, netns: &Netns, netlink: &Netlink, queues: usize) -> Result<Tap, SysError> {
+    pub fn open(name: &str, netns: &Netns, netlink: &Netlink, lanes: usize) -> Result<Tap, SysError> {
         let existed = check_existing(netlink, name)?;
-        let opened: Vec<Arc<TapQueue>> = netns.run(|| (0..queues.max(1)).map(|_| open_queue(name).map(Arc::new)).collect())?;
-        let Some(first) = opened.first() else { return Err(refusal(name, "no queue was opened")) };
+        let first = netns.run(|| open_queue(name).map(Arc::new))?;
+        let unsteered = first.steer(name).err();
+        let each = if unsteered.is_none() { FLOW_QUEUES } else { 1 };
+        let mut opened = vec![Arc::clone(&first)];
+        opened.append(&mut open_queues(name, netns, lanes.max(1) * each - 1)?);
         let offloads = first.negotiate(name)?;
         first.ioctl("TUNSETPERSIST", TUNSETPERSIST, 1, name)?;
         let link = netlink.link_by_name(name)?.ok_or_else(|| refusal(name, "the device vanished while it was opened"))?;
@@ -218,13 +239,14 @@ impl Tap {
         let settings =
             super::netlink::LinkSettings { txqlen: Some(TX_QUEUE_LEN), gso_max_size: Some(GSO_MAX_SIZE), ..Default::default() };
         netlink.set_link(link.index, &settings)?;
-        Ok(Tap { queues: opened, offloads, index: link.index, created: !existed })
+        let queues = opened.chunks(each).map(<[_]>::to_vec).collect();
+        Ok(Tap { queues, unsteered, offloads, index: link.index, created: !existed })
     }
 }
 
-/// One more queue of a TAP that this process is attached to.
-pub fn add_queue(name: &str, netns: &Netns) -> Result<Arc<TapQueue>, SysError> {
-    netns.run(|| open_queue(name).map(Arc::new))
+/// More queues of a TAP that this process is attached to.
+pub fn open_queues(name: &str, netns: &Netns, count: usize) -> Result<Vec<Arc<TapQueue>>, SysError> {
+    netns.run(|| (0..count).map(|_| open_queue(name).map(Arc::new)).collect())
 }
 
 /// Tries on a device of its own that is gone afterwards what TAPs can do here.

@@ -2,7 +2,6 @@
 
 use super::{Context, Device, Port, Report, tap_error};
 use crate::drops::DropReason;
-use crate::io::tap::TapQueue;
 use crate::io::udp::{Datagram, ReceiveBatch, ReceiveSocket};
 use crate::offload::received::{self, Received};
 use crate::offload::segment::{self, Segment};
@@ -216,7 +215,7 @@ fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
         let segments = if virtio.is_gso() { payload.div_ceil(usize::from(virtio.gso_size).max(1)) } else { segments };
         let is_udp = virtio.gso_type & !virtio::GSO_ECN == virtio::GSO_UDP_L4;
         let unsupported = virtio.is_gso() && !if is_udp { device.offloads.uso } else { device.offloads.tso };
-        let result = if unsupported { Err(libc::EINVAL) } else { write(&device.queue, virtio, pieces, arena) };
+        let result = if unsupported { Err(libc::EINVAL) } else { write(device, virtio, pieces, arena) };
         let result = match result {
             Err(libc::EINVAL) if virtio.is_gso() => {
                 if !unsupported {
@@ -254,7 +253,7 @@ fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
     }
 }
 
-fn write(queue: &TapQueue, virtio: &VirtioHeader, pieces: &[(usize, usize)], arena: &[u8]) -> Result<(), i32> {
+fn write(device: &Device, virtio: &VirtioHeader, pieces: &[(usize, usize)], arena: &[u8]) -> Result<(), i32> {
     let header = virtio.to_bytes();
     let mut slices = [IoSlice::new(&[]); PIECES];
     let mut used = 1;
@@ -265,7 +264,7 @@ fn write(queue: &TapQueue, virtio: &VirtioHeader, pieces: &[(usize, usize)], are
         *slice = IoSlice::new(arena.get(*start..*end).unwrap_or_default());
         used += 1;
     }
-    queue.write(slices.get(..used).unwrap_or_default()).map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or(0))
+    device.write(slices.get(..used).unwrap_or_default())
 }
 
 /// For a TAP without the offload that a superframe needs: cuts it here and writes segment by segment.
@@ -280,8 +279,7 @@ fn write_segments(device: &Device, virtio: &VirtioHeader, pieces: &[(usize, usiz
     for part in segments {
         let header = headers.get(part.header.0 as usize..part.header.1 as usize).unwrap_or_default();
         let payload = frame.get(part.payload.0 as usize..part.payload.1 as usize).unwrap_or_default();
-        let written = device.queue.write(&[IoSlice::new(&plain), IoSlice::new(header), IoSlice::new(payload)]);
-        written.map_err(|error| error.raw_os_error().unwrap_or(0))?;
+        device.write(&[IoSlice::new(&plain), IoSlice::new(header), IoSlice::new(payload)])?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::{Context, Device, Report, tap_error};
 use crate::drops::DropReason;
 use crate::io::errqueue::PathError;
 use crate::io::send::{Buffer, Piece, SendBatch};
+use crate::io::tap::TapQueue;
 use crate::offload::segment::{self, Segment};
 use crate::tables::{FdbTargets, Network, Snapshot, Target, TooBig};
 use crate::wire::ethernet::Ethernet;
@@ -16,10 +17,12 @@ use std::net::IpAddr;
 
 /// Frames or superframes taken from a TAP in one turn.
 pub const FRAMES: usize = 64;
-/// What is read in one turn lies here, packed: small frames share few pages, large ones end the turn early.
-const ARENA: usize = 512 * 1024;
+/// Bytes after which the queues that are ready have had their turn, together.
+const QUANTUM: usize = 512 * 1024;
 /// Room for one superframe (64 KiB and its headers) with its virtio header.
 const ROOM: usize = virtio::LEN + 65_536 + 64;
+/// What is read in one turn lies here, packed: small frames share few pages.
+const ARENA: usize = QUANTUM + ROOM;
 
 /// Buffers of the outward direction; kept and reused.
 pub struct Out {
@@ -45,14 +48,17 @@ impl Default for Out {
     }
 }
 
-/// Takes what the TAP has, at most one turn's worth.
-pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
-    let Some(network) = context.snapshot.network(device.slot).cloned() else { return discard(device, out) };
+/// Takes what a queue of the TAP has, at most one turn's worth.
+///
+/// `queues` of this lane are ready: they share its bytes.
+pub fn serve(context: &mut Context, device: &Device, queue: &TapQueue, out: &mut Out, queues: usize) {
+    let Some(network) = context.snapshot.network(device.slot).cloned() else { return discard(queue, out) };
+    let share = QUANTUM / queues.max(1);
     let mut used = 0;
     let mut taken = 0;
     for _ in 0..FRAMES {
-        let Some(room) = out.arena.get_mut(used..used + ROOM) else { break };
-        let length = match device.queue.read(room) {
+        let Some(room) = out.arena.get_mut(used..used + ROOM).filter(|_| used < share) else { break };
+        let length = match queue.read(room) {
             Ok(length) => length,
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(0);
@@ -78,9 +84,9 @@ pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
 }
 
 /// The network is gone from the tables but this lane was not told yet.
-fn discard(device: &Device, out: &mut Out) {
+fn discard(queue: &TapQueue, out: &mut Out) {
     let Some(room) = out.arena.get_mut(..ROOM) else { return };
-    for _ in (0..FRAMES).take_while(|_| device.queue.read(room).is_ok()) {}
+    for _ in (0..FRAMES).take_while(|_| queue.read(room).is_ok()) {}
 }
 
 /// Queues the datagrams of the `length` bytes (virtio header and frame) at `at`, or answers, or says why the frame died.
@@ -327,9 +333,9 @@ fn known(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) 
 pub(super) fn reply(context: &Context, device: &Device, frame: &[u8]) -> Result<bool, DropReason> {
     context.counters.tap_writes.add(1);
     let header = VirtioHeader::default().to_bytes();
-    match device.queue.write(&[IoSlice::new(&header), IoSlice::new(frame)]) {
-        Ok(_) => Ok(true),
-        Err(error) => Err(tap_error(error.raw_os_error().unwrap_or(0))),
+    match device.write(&[IoSlice::new(&header), IoSlice::new(frame)]) {
+        Ok(()) => Ok(true),
+        Err(errno) => Err(tap_error(errno)),
     }
 }
 

@@ -7,6 +7,6 @@ pub mod received;
 pub mod segment;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod round_trip;

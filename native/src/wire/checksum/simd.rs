@@ -17,10 +17,10 @@ pub fn words(data: &[u8]) -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use crate::wire::checksum::{add, portable};
+    use crate::wire::checksum::{add, short};
     use std::arch::x86_64::*;
 
-    /// Each 64-bit lane of an accumulator takes less than 2^32 a step, so it holds 2^32 steps.
+    /// Each 64-bit lane of an accumulator takes less than 2^32 a step, so that four of them together hold 2^30 steps: 64 GiB.
     #[target_feature(enable = "avx2")]
     pub fn words(data: &[u8]) -> u64 {
         let low = _mm256_set1_epi64x(0xffff_ffff);
@@ -35,20 +35,17 @@ mod avx2 {
             sums[2] = _mm256_add_epi64(sums[2], _mm256_and_si256(b, low));
             sums[3] = _mm256_add_epi64(sums[3], _mm256_srli_epi64::<32>(b));
         }
+        let sum = _mm256_add_epi64(_mm256_add_epi64(sums[0], sums[1]), _mm256_add_epi64(sums[2], sums[3]));
         let mut lanes = [0u64; 4];
-        let mut total = portable(rest);
-        for sum in sums {
-            // SAFETY: `lanes` is 32 writable bytes, and storeu needs no alignment.
-            unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
-            total = lanes.iter().fold(total, |total, lane| add(total, *lane));
-        }
-        total
+        // SAFETY: `lanes` is 32 writable bytes, and storeu needs no alignment.
+        unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sum) };
+        lanes.iter().fold(short(rest), |total, lane| add(total, *lane))
     }
 }
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
-    use crate::wire::checksum::{add, portable};
+    use crate::wire::checksum::{add, short};
     use std::arch::aarch64::*;
 
     /// Each step adds two 32-bit words to a 64-bit lane, so it holds 2^31 steps.
@@ -63,6 +60,6 @@ mod neon {
                 *sum = vpadalq_u32(*sum, vreinterpretq_u32_u8(bytes));
             }
         }
-        sums.iter().fold(portable(rest), |total, sum| add(add(total, vgetq_lane_u64::<0>(*sum)), vgetq_lane_u64::<1>(*sum)))
+        sums.iter().fold(short(rest), |total, sum| add(add(total, vgetq_lane_u64::<0>(*sum)), vgetq_lane_u64::<1>(*sum)))
     }
 }
