@@ -8,5 +8,6 @@ pub mod netlink;
 pub mod netns;
 pub mod pool;
 pub mod send;
+pub mod snmp;
 pub mod tap;
 pub mod udp;
