@@ -45,7 +45,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     });
     const boards = [first, ...others].map((network) => network.board);
     const status = (): ControllerStatus => showAll(boards);
-    servers.push(await serveController(paths, { status, leases: () => daemon.leases() }));
+    servers.push(
+      await serveController(paths, { status, leases: () => daemon.leases(), misses: () => daemon.misses() }),
+    );
     if (settings.healthz !== undefined) {
       servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, status));
     }

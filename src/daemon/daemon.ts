@@ -7,7 +7,7 @@ import type { Logger } from '../observe/log.ts';
 import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
-import type { LeaseStatus } from './status-types.ts';
+import type { LeaseStatus, MissStatus } from './status-types.ts';
 
 export type { DaemonSettings, NetworkOptions } from './network-runner.ts';
 
@@ -56,6 +56,11 @@ export class Daemon {
   /** Leases of the other hosts, network after network. */
   leases(): readonly LeaseStatus[] {
     return this.#networks.flatMap(({ board }) => board.listPeers());
+  }
+
+  /** What was looked for in vain, the latest first. */
+  misses(): readonly MissStatus[] {
+    return this.#plane.misses.list();
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. The dataplane, the devices and the leases stay. */

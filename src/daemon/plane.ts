@@ -15,6 +15,7 @@ import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
 import { planHost, routeOperations } from '../reconcile/host.ts';
 import { Mirror } from './mirror.ts';
+import { Misses } from './misses.ts';
 import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
 import { tellRepairs } from './repairs.ts';
 import { pause, Serial } from './serial.ts';
@@ -62,6 +63,7 @@ export interface PlaneOptions {
 export type PlaneBoard = Pick<StatusBoard, 'planeUp' | 'planeDown' | 'planeDied' | 'repaired'>;
 
 export class Plane {
+  readonly misses = new Misses();
   readonly #networks: Desired[] = [];
   /** Every network of the daemon is decided: fed networks that are not among them are of the past. */
   #decided = false;
@@ -327,6 +329,7 @@ export class Plane {
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
       ours: (network) => this.#networks.some(({ spec }) => spec?.name === network),
+      misses: this.misses,
       handChanged: () => this.#queueMirror(client),
       deviceChanged: (message, event) => {
         // While we put things right it may be our own doing; that costs one more comparison and needs no word.
