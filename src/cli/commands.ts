@@ -48,6 +48,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     notes: [
       "Each setting comes from its flag, else from the environment (FLANNELD_... for flanneld's, VTEPD_... for the others),",
       'else from the settings file (YAML or JSON; keys are the names of the flags).',
+      'The file may also have `links`, networks in the words of `vtepd link add` (`- name: vx0`, `  id: 2`, `  learning: false`),',
+      "and `options`, such words for a datastore's networks (`ttl: 7`). A change of the file counts from the next start on.",
       'SIGTERM ends the controller only: the dataplane forwards on, device, routes and lease stay, as with flanneld.',
       '`vtepd cleanup` removes them.',
     ],

@@ -3,6 +3,7 @@ import type { Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
 import { Daemon } from '../daemon/daemon.ts';
+import { Links } from '../daemon/links.ts';
 import { LockError, lockController } from '../daemon/lock.ts';
 import { showAll } from '../daemon/status-board.ts';
 import type { ControllerStatus } from '../daemon/status-types.ts';
@@ -14,13 +15,15 @@ import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { askController } from './controller.ts';
 import { CommandError, EXIT_OK, UsageError } from './errors.ts';
+import { LINK_DEFAULTS } from './link-options.ts';
 import { networksOf, openNetwork } from './run-networks.ts';
-import { readSettings } from './settings.ts';
+import { readDeclared, readSettings } from './settings.ts';
 import { version } from './version.ts';
 
 export async function run(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`run takes no words, not ${input.words.join(' ')}`);
   const settings = readSettings(context, input);
+  const declared = readDeclared(settings);
   const { paths } = context;
   const logger = createLogger({ level: settings.logLevel, instance: paths.instance });
   const stop = stopSignal(logger);
@@ -34,11 +37,15 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
   const servers: Server[] = [];
   try {
     logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
-    const [first, ...others] = await Promise.all(networksOf(settings, paths).map((each) => openNetwork(each, logger)));
+    const [first, ...others] = await Promise.all(
+      networksOf(settings, paths, declared).map((each) => openNetwork(each, logger)),
+    );
     if (first === undefined) throw new Error('no network is set');
+    const links = new Links({ wanted: declared.links, defaults: LINK_DEFAULTS, paths, logger });
     const daemon = new Daemon({
       ...first,
       others,
+      links,
       logger,
       sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
       onReady: () => void notifyReady(context.env, logger),

@@ -2,12 +2,23 @@
 import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
 import { optionValue, type ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
+import { type Declared, declaredOf } from './declared.ts';
 import { UsageError } from './errors.ts';
 import { DATASTORE_OPTIONS, DATASTORE_SETTINGS } from './lease-options.ts';
 
 export function readSettings(context: Context, input: ParsedArguments): Settings {
   try {
     return loadSettings(input.options, context.env);
+  } catch (error) {
+    if (error instanceof SettingsError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+/** What the settings file says in the words of `vtepd link add`. */
+export function readDeclared(settings: Settings): Declared {
+  try {
+    return declaredOf(settings);
   } catch (error) {
     if (error instanceof SettingsError) throw new UsageError(error.message);
     throw error;

@@ -131,6 +131,6 @@ export const UNSERVED: readonly UnservedSpec[] = [
 /** All that `vtepd run` takes on its command line. */
 export const RUN_OPTIONS: readonly OptionSpec[] = [
   ...SETTINGS,
-  { name: 'config', value: 'PATH', text: 'settings file, YAML or JSON' },
+  { name: 'config', value: 'PATH', text: 'settings file, YAML or JSON; it alone can have `links` and `options`' },
   ...UNSERVED,
 ];

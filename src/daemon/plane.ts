@@ -14,6 +14,7 @@ import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
 import { planHost, routeOperations } from '../reconcile/host.ts';
+import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
 import { Misses } from './misses.ts';
 import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
@@ -56,6 +57,8 @@ export interface PlaneOptions {
   /** Dataplanes, one after the other. */
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly board: PlaneBoard;
+  /** Networks that the settings declare. */
+  readonly links?: Links | undefined;
   readonly logger: Logger;
 }
 
@@ -144,7 +147,10 @@ export class Plane {
       const session = this.#session;
       if (signal.aborted || session === undefined || session.client.failure !== undefined) continue;
       try {
-        await this.#serial.run(() => this.#bring(session.client, this.#networks, 'repair'));
+        await this.#serial.run(async () => {
+          await this.#bring(session.client, this.#networks, 'repair');
+          await this.#bringLinks(session.client);
+        });
       } catch (error) {
         if (!signal.aborted) this.#failed(error, session, 'the state could not be put right; trying again');
       }
@@ -191,6 +197,7 @@ export class Plane {
   async #attach({ client, hello, adopted, diedAt }: Session): Promise<void> {
     await client.request('events.subscribe', {});
     await this.#bring(client, this.#networks, 'change');
+    await this.#bringLinks(client);
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
@@ -230,6 +237,16 @@ export class Plane {
     if (networks.length === this.#networks.length) this.#mended = troubles;
   }
 
+  async #bringLinks(client: DataplaneClient): Promise<void> {
+    this.#bringing = true;
+    try {
+      const made = await this.#options.links?.bring(client);
+      for (const name of made ?? []) await this.#mirror.replayEntries(client, name);
+    } finally {
+      this.#bringing = false;
+    }
+  }
+
   async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
     const { spec, content } = desired;
     if (spec !== undefined) {
@@ -243,7 +260,7 @@ export class Plane {
 
   /** Networks that a datastore fed under another name: a configuration that has changed since. */
   async #dropFormer(client: DataplaneClient): Promise<void> {
-    const names = new Set(this.#networks.map(({ spec }) => spec?.name));
+    const names = new Set([...this.#networks.map(({ spec }) => spec?.name), ...(this.#options.links?.names ?? [])]);
     await dropFormer(client, names, this.#options.paths, this.#logger);
   }
 
@@ -328,7 +345,9 @@ export class Plane {
 
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
-      ours: (network) => this.#networks.some(({ spec }) => spec?.name === network),
+      ours: (network) =>
+        this.#networks.some(({ spec }) => spec?.name === network) ||
+        this.#options.links?.names.includes(network) === true,
       misses: this.misses,
       handChanged: () => this.#queueMirror(client),
       deviceChanged: (message, event) => {

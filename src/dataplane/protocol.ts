@@ -82,7 +82,7 @@ name: string,
  */
 vni: number, 
 /**
- * Who made it: `hand`, `etcd` or `file`.
+ * Who made it: `hand`, `settings` (a file of them says so), `etcd` or `file`.
  */
 owner: string, 
 /**

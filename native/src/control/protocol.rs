@@ -73,7 +73,7 @@ wire_types! {
         pub name: String,
         /// VXLAN network identifier, below 2^24.
         pub vni: u32,
-        /// Who made it: `hand`, `etcd` or `file`.
+        /// Who made it: `hand`, `settings` (a file of them says so), `etcd` or `file`.
         pub owner: String,
         /// Network namespace of the TAP: a name below /run/netns, or a path. Default: the dataplane's own.
         #[serde(default)]

@@ -58,6 +58,8 @@ const DEFAULTS: Settings = {
   takeOverLease: false,
   offlineStart: true,
   logLevel: 'info',
+  links: [],
+  options: [],
   networks: [],
 };
 
