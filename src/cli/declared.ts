@@ -29,22 +29,24 @@ export function declaredOf(settings: Settings): Declared {
       return [];
     }
   };
-  const links = settings.links.flatMap((written) => attempt(() => ({ ...linkOf(written), from: written.from })));
-  for (const [index, link] of links.entries()) {
-    const twin = links.slice(0, index).find((other) => clash(link, other) !== undefined);
+  const read = settings.links.flatMap((written) => attempt(() => ({ link: linkOf(written), from: written.from })));
+  for (const [index, { link, from }] of read.entries()) {
+    const twin = read.slice(0, index).find((other) => clash(link, other.link) !== undefined);
     if (twin !== undefined)
-      problems.push(`${link.from}: ${clash(link, twin)} is that of ${twin.name} (${twin.from}) too`);
+      problems.push(`${from}: ${clash(link, twin.link)} is that of ${twin.link.name} (${twin.from}) too`);
   }
   const networks = settings.networks.length === 0 ? [settings] : settings.networks.map((network) => network.settings);
   for (const { device } of networks) {
-    const link = links.find(({ name }) => name === device);
-    if (link !== undefined) problems.push(`${link.from}: name ${link.name} is the device of a datastore's network`);
+    const found = read.find(({ link }) => link.name === device);
+    if (found !== undefined)
+      problems.push(`${found.from}: name ${found.link.name} is the device of a datastore's network`);
   }
-  const options = networks.map(({ options: written }) =>
-    Object.assign({}, ...written.flatMap((words) => attempt(() => optionsOf(words)))),
-  );
+  const options = networks.map(({ options: written }) => {
+    const entries = written.flatMap((words) => attempt(() => Object.entries(optionsOf(words))).flat());
+    return Object.fromEntries(entries);
+  });
   if (problems.length > 0) throw new SettingsError([...new Set(problems)]);
-  return { links: links.map(({ from: _, ...spec }) => spec), options };
+  return { links: read.map(({ link }) => link), options };
 }
 
 /** Made by the settings: what a network by hand does where nothing is said is said. */

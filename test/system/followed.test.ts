@@ -7,7 +7,6 @@ import { macOf } from './lib/overlay.ts';
 import { ping } from './lib/traffic.ts';
 import { VtepdHost } from './lib/vtepd.ts';
 
-const PORT = 4789;
 const GROUP = '239.7.7.8';
 const FAR = '10.9.0.2';
 
