@@ -51,7 +51,10 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
       onReady: () => void notifyReady(context.env, logger),
     });
     const boards = [first, ...others].map((network) => network.board);
-    const status = (): ControllerStatus => showAll(boards);
+    const status = (): ControllerStatus => {
+      const all = showAll(boards);
+      return { ...all, warnings: [...all.warnings, ...links.problems] };
+    };
     servers.push(
       await serveController(paths, { status, leases: () => daemon.leases(), misses: () => daemon.misses() }),
     );

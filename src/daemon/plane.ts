@@ -140,17 +140,15 @@ export class Plane {
       const woken = new Promise<void>((resolve) => {
         this.#wakeRepair = resolve;
       });
-      if (!this.#hurry) await pause(this.#troubles === this.#mended ? RECONCILE_MS : RETRY_MS, signal, woken);
+      const well = this.#troubles === this.#mended && (this.#options.links?.problems.length ?? 0) === 0;
+      if (!this.#hurry) await pause(well ? RECONCILE_MS : RETRY_MS, signal, woken);
       // Whoever changes our device again and again costs us one comparison in this time.
       await pause(SETTLE_MS, signal);
       this.#hurry = false;
       const session = this.#session;
       if (signal.aborted || session === undefined || session.client.failure !== undefined) continue;
       try {
-        await this.#serial.run(async () => {
-          await this.#bring(session.client, this.#networks, 'repair');
-          await this.#bringLinks(session.client);
-        });
+        await this.#serial.run(() => this.#bringAll(session.client, 'repair'));
       } catch (error) {
         if (!signal.aborted) this.#failed(error, session, 'the state could not be put right; trying again');
       }
@@ -196,8 +194,7 @@ export class Plane {
   /** Puts everything into a dataplane: what we feed first, because traffic waits for it. */
   async #attach({ client, hello, adopted, diedAt }: Session): Promise<void> {
     await client.request('events.subscribe', {});
-    await this.#bring(client, this.#networks, 'change');
-    await this.#bringLinks(client);
+    await this.#bringAll(client, 'change');
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
@@ -235,6 +232,15 @@ export class Plane {
     }
     if (failures.length > 0) throw failures[0];
     if (networks.length === this.#networks.length) this.#mended = troubles;
+  }
+
+  /** A network that cannot be had keeps no link from being made. */
+  async #bringAll(client: DataplaneClient, why: 'change' | 'repair'): Promise<void> {
+    try {
+      await this.#bring(client, this.#networks, why);
+    } finally {
+      await this.#bringLinks(client);
+    }
   }
 
   async #bringLinks(client: DataplaneClient): Promise<void> {

@@ -200,7 +200,7 @@ describe('the words of an IPv6 underlay', () => {
       }
       const words = ['link', 'add', 'vx1', 'id', '8', 'local', a.ipv4, 'dev', 'eth0', 'udp6zerocsumtx'];
       const refused = await onA.tryCli(...words);
-      assert.deepEqual([refused.status, /udp6zerocsumtx is about an IPv6 underlay/.test(refused.stderr)], [1, true]);
+      assert.deepEqual([refused.status, /udp6zerocsumtx is about an IPv6 underlay/.test(refused.stderr)], [2, true]);
     } finally {
       await bed.destroy();
     }

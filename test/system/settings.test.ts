@@ -77,10 +77,13 @@ describe('links and options of the settings file', () => {
 
   test('a link is made, options hold, and the other networks go on', async () => {
     await settings(
-      file(`links:\n${link('vx0', 7, ', ttl: 9, tos: inherit')}${link('vx1', 8, '')}`, '{ ttl: 33, tos: 0x20 }'),
+      file(
+        `links:\n${link('vx0', 7, ', ttl: 9, tos: inherit')}  - { name: vx2, id: 9, dev: later0 }\n${link('vx1', 8, '')}`,
+        '{ ttl: 33, tos: 0x20 }',
+      ),
     );
     const checked = await vtepd.cli('config', 'check', ...flags());
-    assert.match(checked, /^links .*name vx0 id 7 .*, name vx1 id 8 /m);
+    assert.match(checked, /^links .*name vx0 id 7 .*, name vx2 id 9 dev later0, name vx1 id 8 /m);
     assert.match(checked, /^ok$/m);
     await restart();
     await eventually('the links are there', async () => (await rows()).has('vx1'));
@@ -90,6 +93,17 @@ describe('links and options of the settings file', () => {
     await a.ns.ip('addr add 10.9.0.1/24 dev vx0');
     assert.ok((await ping(a.ns, '10.9.0.2')).received > 0);
     await assertPing(a, b);
+  });
+
+  test('a link that cannot be made is told of, and made when it can', async () => {
+    const warnings = async (): Promise<readonly string[]> => {
+      const { controller } = await vtepd.status();
+      return controller.running ? controller.warnings : [];
+    };
+    assert.match((await warnings()).join(), /link vx2: dev later0: no such interface/);
+    await a.ns.ip('link add later0 type bridge', 'link set later0 up');
+    await eventually('the link is there', async () => (await rows()).has('vx2'), { timeoutMs: 30_000 });
+    assert.deepEqual(await warnings(), []);
   });
 
   test('what belongs to the settings is not changed or deleted by hand', async () => {
