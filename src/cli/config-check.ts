@@ -38,12 +38,14 @@ export async function configCheck(context: Context, input: ParsedArguments): Pro
   if (read !== undefined) {
     const { settings, declared } = read;
     const several = settings.networks.map(({ name, settings: own }) => ({ name, own }));
-    for (const [index, { name, own }] of (several.length === 0 ? [{ name: null, own: settings }] : several).entries()) {
+    const checked =
+      settings.datastore.type === 'none' ? [] : several.length === 0 ? [{ name: null, own: settings }] : several;
+    for (const [index, { name, own }] of checked.entries()) {
       const network: NetworkFindings = { name, config: null, hosts: null };
       findings.networks.push(network);
       await attempt(findings, () => checkDatastore(own, network, declared.options[index] ?? {}, findings));
     }
-    await checkRules(settings, findings);
+    if (checked.length > 0) await checkRules(settings, findings);
   }
   findings.ok = findings.problems.length === 0;
   print(context, findings, describe);
@@ -91,6 +93,7 @@ async function checkDatastore(
     const problem = optionProblem(options, config);
     if (problem !== undefined) findings.problems.push(problem);
   };
+  if (datastore.type === 'none') return;
   if (datastore.type === 'file') {
     const { readHosts } = await import('./lease-file.ts');
     const { config, leases } = await readHosts(datastore.path);

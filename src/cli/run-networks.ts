@@ -22,6 +22,7 @@ export interface NamedNetwork {
 
 export function networksOf(settings: Settings, paths: Paths, { options }: Declared): NamedNetwork[] {
   const [only = {}] = options;
+  if (settings.datastore.type === 'none') return [];
   if (settings.networks.length === 0) return [{ settings, paths, tunnelOptions: only }];
   return settings.networks.map((network, index) => ({
     ...network,
@@ -53,6 +54,7 @@ async function openDatastore({ datastore, offlineStart }: Settings, paths: Paths
     const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
     return new FileDatastore({ path: datastore.path, logger });
   }
+  if (datastore.type === 'none') throw new Error('no datastore is set');
   const { EtcdDatastore } = await import('../datastore/etcd/etcd-datastore.ts');
   const { type: _, ...options } = datastore;
   const { RememberedDatastore } = await import('../datastore/remembered/remembered-datastore.ts');

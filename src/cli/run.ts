@@ -4,8 +4,9 @@ import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
 import { Daemon } from '../daemon/daemon.ts';
 import { Links } from '../daemon/links.ts';
+import { LinksDaemon } from '../daemon/links-daemon.ts';
 import { LockError, lockController } from '../daemon/lock.ts';
-import { showAll } from '../daemon/status-board.ts';
+import { StatusBoard, showAll } from '../daemon/status-board.ts';
 import type { ControllerStatus } from '../daemon/status-types.ts';
 import { superviseDataplane } from '../dataplane/supervisor.ts';
 import { serveHealth } from '../observe/health.ts';
@@ -40,17 +41,19 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     const [first, ...others] = await Promise.all(
       networksOf(settings, paths, declared).map((each) => openNetwork(each, logger)),
     );
-    if (first === undefined) throw new Error('no network is set');
     const links = new Links({ wanted: declared.links, defaults: LINK_DEFAULTS, paths, logger });
-    const daemon = new Daemon({
-      ...first,
-      others,
+    const parts = {
       links,
       logger,
-      sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
+      sessions: (signal: AbortSignal) => superviseDataplane({ paths, env: context.env, logger }, signal),
       onReady: () => void notifyReady(context.env, logger),
-    });
-    const boards = [first, ...others].map((network) => network.board);
+    };
+    const alone = new StatusBoard({ version: version(), instance: paths.instance, source: 'none' });
+    const daemon =
+      first === undefined
+        ? new LinksDaemon({ paths, board: alone, ...parts })
+        : new Daemon({ ...first, others, ...parts });
+    const boards = first === undefined ? [alone] : [first, ...others].map((network) => network.board);
     const status = (): ControllerStatus => {
       const all = showAll(boards);
       return { ...all, warnings: [...all.warnings, ...links.problems] };

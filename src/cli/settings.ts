@@ -1,5 +1,5 @@
 /** The settings of a command that speaks to a datastore: the same flags, environment and file as those of `vtepd run`. */
-import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import { loadSettings, type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
 import { optionValue, type ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { type Declared, declaredOf } from './declared.ts';
@@ -26,7 +26,13 @@ export function readDeclared(settings: Settings): Declared {
 }
 
 /** Where the leases of the network are that is meant. */
-export function readDatastore(context: Context, input: ParsedArguments): Settings['datastore'] {
+export function readDatastore(context: Context, input: ParsedArguments): Exclude<Settings['datastore'], NoDatastore> {
+  const datastore = chosenDatastore(context, input);
+  if (datastore.type !== 'none') return datastore;
+  throw new UsageError('the settings have `datastore: none`, where there are no leases');
+}
+
+function chosenDatastore(context: Context, input: ParsedArguments): Settings['datastore'] {
   const { datastore, networks } = readSettings(context, input);
   const name = optionValue(input, 'network');
   if (name === undefined && networks.length === 0) return datastore;

@@ -29,6 +29,11 @@ export interface FileSettings {
   readonly path: string;
 }
 
+/** Only the networks of `links`. */
+export interface NoDatastore {
+  readonly type: 'none';
+}
+
 /** flannel's traffic rules. */
 export interface RulesSettings {
   readonly forward: boolean;
@@ -41,7 +46,7 @@ export type RouteMode = 'peer' | 'network';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
 export interface Settings {
-  readonly datastore: EtcdSettings | FileSettings;
+  readonly datastore: EtcdSettings | FileSettings | NoDatastore;
   /** Names and addresses, in order of preference; empty: the default route's. */
   readonly iface: readonly string[];
   readonly publicIp?: Ipv4 | undefined;
@@ -108,11 +113,16 @@ export function loadSettings(options: ReadonlyMap<string, readonly string[]>, en
   }));
   if (problems.length > 0 || data === undefined) throw new SettingsError(problems);
   const named = data.networks === undefined ? own : data.networks.map((name) => ({ name, data: {}, options: [] }));
+  if (data.datastore === 'none' && named.length > 0)
+    throw new SettingsError(['networks: they need a datastore, and it is none; leave one of the two out']);
   const several = assembleNetworks(data, named).map(({ name, settings, options: more }) => ({
     name,
     settings: { ...settings, options: [...words.options, ...more] },
   }));
-  return { ...assemble(data), ...words, networks: several };
+  const settings = { ...assemble(data), ...words, networks: several };
+  if (settings.datastore.type === 'none' && words.links.length === 0)
+    throw new SettingsError(['datastore none: there is nothing to do without `links` in the settings file']);
+  return settings;
 }
 
 type Data = z.output<typeof fields>;
@@ -148,7 +158,7 @@ function assembleNetworks(data: Data, networks: readonly NamedData[]) {
       ...own,
     });
     const { subnetFile, device, datastore } = settings;
-    const place = datastore.type === 'file' ? `file ${datastore.path}` : `etcd-prefix ${datastore.prefix}`;
+    const place = datastore.type === 'etcd' ? `etcd-prefix ${datastore.prefix}` : `file ${own.file}`;
     for (const value of [`name ${name}`, `subnet-file ${subnetFile}`, place, ...(device ? [`device ${device}`] : [])]) {
       const other = taken.get(value);
       if (other !== undefined) throw new SettingsError([`networks: ${other} and ${name} both have the ${value}`]);
@@ -255,7 +265,7 @@ function parseDeviceMac(text: string): Mac {
 }
 
 const fields = z.object({
-  datastore: oneOf(['etcd', 'file']).optional(),
+  datastore: oneOf(['etcd', 'file', 'none']).optional(),
   file: path.optional(),
   'etcd-endpoints': list(parseEndpoint).optional(),
   'etcd-prefix': parsed(parseEtcdPrefix).optional(),
@@ -304,6 +314,11 @@ function assemble(data: z.output<typeof fields>): Settings {
     const given = Object.keys(data).filter((name) => name.startsWith('etcd-'));
     if (given.length > 0)
       problems.push(`${given.join(', ')}: not for the file datastore; leave out, or set --datastore etcd`);
+  } else if (type === 'none') {
+    const given = Object.keys(data).filter(
+      (name) => name.startsWith('etcd-') || name === 'file' || name === 'networks',
+    );
+    if (given.length > 0) problems.push(`${given.join(', ')}: not with datastore none; leave out`);
   } else {
     if (data.file !== undefined) problems.push('file: not for the etcd datastore; leave out, or set --datastore file');
     if ((data['etcd-certfile'] === undefined) !== (data['etcd-keyfile'] === undefined)) {
@@ -316,7 +331,7 @@ function assemble(data: z.output<typeof fields>): Settings {
   if (problems.length > 0) throw new SettingsError(problems);
   const port = data['healthz-port'] ?? 0;
   return {
-    datastore: type === 'file' ? { type, path: data.file ?? '' } : etcdSettings(data),
+    datastore: type === 'file' ? { type, path: data.file ?? '' } : type === 'none' ? { type } : etcdSettings(data),
     iface: data.iface ?? [],
     publicIp: data['public-ip'],
     publicIpv6: data['public-ipv6'],

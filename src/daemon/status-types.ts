@@ -32,7 +32,7 @@ export interface ControllerStatus {
     readonly repairs: number;
   };
   readonly datastore: {
-    readonly source: 'etcd' | 'file';
+    readonly source: 'etcd' | 'file' | 'none';
     readonly state: 'starting' | 'fresh' | 'stale';
     /** Since when the state holds; ISO 8601. */
     readonly since: string;

@@ -145,3 +145,30 @@ describe('links and options of the settings file', () => {
     assert.ok((await ping(a.ns, '10.9.0.2')).received > 0);
   });
 });
+
+test('without a datastore the links are all there is', async () => {
+  const bed = await Bed.create();
+  try {
+    const [a, b] = [bed.host('a'), bed.host('b')];
+    const daemons = await Promise.all(
+      [a, b].map(async (host, index) => {
+        const file = join(bed.dir, `${host.label}.yaml`);
+        const remote = host === a ? b.ipv4 : a.ipv4;
+        const link = `{ name: vx0, id: 7, local: ${host.ipv4}, remote: ${remote}, dev: eth0, address: "${macOf(host)}" }`;
+        await writeFile(file, `datastore: none\nlinks:\n  - ${link}\n`);
+        const vtepd = await VtepdHost.on(host);
+        const daemon = vtepd.run('--config', file);
+        const { datastore, ready } = await vtepd.isRunning(daemon);
+        assert.deepEqual([datastore.source, datastore.state, ready], ['none', 'fresh', true]);
+        await host.ns.ip(`addr add 10.9.0.${index + 1}/24 dev vx0`);
+        return daemon;
+      }),
+    );
+    assert.ok((await ping(a.ns, '10.9.0.2')).received > 0);
+    assert.deepEqual(await Promise.all(daemons.map((daemon) => daemon.stop())), [0, 0]);
+    // As with a datastore, the dataplane forwards on.
+    assert.ok((await ping(a.ns, '10.9.0.2')).received > 0);
+  } finally {
+    await bed.destroy();
+  }
+});

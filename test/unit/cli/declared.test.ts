@@ -103,6 +103,13 @@ refused(
 refused('one VNI for two', 'links: [{ name: a, id: 1 }, { name: b, id: 1 }]', /id 1 on dstport 4789 is that of a/);
 refused("a datastore's device", 'device: vx0\nlinks: [{ name: vx0, id: 1 }]', /device of a datastore's network/);
 refused('a number that YAML cannot hold', 'options: { reserved_bits: 0xf7ffffff000000ff }', /in quotes/);
+refused('no datastore and no links', 'datastore: none', /nothing to do without `links`/);
+refused('no datastore and networks', 'datastore: none\nnetworks: [blue]\nlinks: [{ name: vx0, id: 1 }]', /networks/);
+refused(
+  'no datastore and its settings',
+  'datastore: none\nfile: /x\nlinks: [{ name: vx0, id: 1 }]',
+  /file: not with datastore none/,
+);
 refused('no map', 'links: [vx0]', /links\[0\]: must be a map/);
 refused('nothing for a word', 'options: { ttl: null }', /options: ttl: must be a text/);
 refused(
