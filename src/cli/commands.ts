@@ -48,6 +48,8 @@ export const COMMANDS: readonly CommandSpec[] = [
     notes: [
       "Each setting comes from its flag, else from the environment (FLANNELD_... for flanneld's, VTEPD_... for the others),",
       'else from the settings file (YAML or JSON; keys are the names of the flags).',
+      'The file may also have `links`, networks in the words of `vtepd link add` (`- name: vx0`, `  id: 2`, `  learning: false`),',
+      "and `options`, such words for a datastore's networks (`ttl: 7`). A change of the file counts from the next start on.",
       'SIGTERM ends the controller only: the dataplane forwards on, device, routes and lease stay, as with flanneld.',
       '`vtepd cleanup` removes them.',
     ],
@@ -101,7 +103,9 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'fdb show',
     aliases: ['list', 'ls', 'lst'],
     summary: 'show which MAC lives at which VTEP',
-    usage: 'fdb show [dev NAME]',
+    usage: 'fdb show [dev NAME] [MAC] [dst VTEP] [static|permanent|dynamic]',
+    notes: ['Rows that agree with all that is said. `state STATE` is the same as STATE.'],
+    examples: ['vtepd fdb show dev vxlan2 dynamic', 'vtepd fdb show dst 10.245.1.4'],
     load: async () => (await import('./fdb.ts')).fdbShow,
   },
   {
@@ -218,6 +222,37 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
     examples: ['vtepd monitor', 'vtepd monitor dev vxlan2 --json'],
     load: async () => (await import('./monitor.ts')).monitor,
+  },
+  {
+    name: 'misses',
+    summary: 'show which MACs and addresses were looked for in vain, the latest first',
+    usage: 'misses [dev NAME]',
+    notes: [
+      'Remembered by `vtepd run`, the 1000 latest, for networks with l2miss or l3miss (those of a datastore have them).',
+      'Exits with 3 where no `vtepd run` runs: `vtepd monitor` prints misses as they happen.',
+    ],
+    examples: ['vtepd misses', 'vtepd misses dev flannel.1 --json'],
+    load: async () => (await import('./misses.ts')).misses,
+  },
+  {
+    name: 'probe',
+    summary: 'measure the path MTU to a peer, and say which overlay MTU fits',
+    usage: 'probe PEER [dev NAME] [--interval SECONDS] [--tries N] [--timeout MS]',
+    options: [
+      { name: 'interval', value: 'SECONDS', text: 'again and again, until SIGTERM or ^C; 1 to 86400' },
+      { name: 'tries', value: 'N', text: 'how often a size is sent before silence counts; default 3' },
+      {
+        name: 'timeout',
+        value: 'MS',
+        text: 'longest wait for an answer; default 1000, less once the round trip is known',
+      },
+    ],
+    notes: [
+      'PEER is an underlay address. Sends ICMP echo that may not be fragmented (DF), so it needs CAP_NET_RAW, and the optional npm',
+      'package raw-socket. Compares with the networks that send to PEER; nothing is changed. Exits with 1 where PEER does not answer.',
+    ],
+    examples: ['vtepd probe 10.245.1.4', 'vtepd probe fd00:245::4 --interval 60 --json'],
+    load: async () => (await import('./probe.ts')).probe,
   },
   {
     name: 'offloads show',

@@ -2,11 +2,14 @@
  * `vtepd config check`: what `vtepd run` with the same flags, environment and file would use, and what is wrong with it.
  * Changes nothing and needs no rights but to read.
  */
+import type { WrittenWords } from '../config/link-file.ts';
 import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
-import { parseNetworkConfig } from '../flannel/config.ts';
+import { optionProblem, type TunnelOptions } from '../daemon/tunnel.ts';
+import { type NetworkConfig, parseNetworkConfig } from '../flannel/config.ts';
 import { Nft, NftError } from '../host/nft.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print } from './context.ts';
+import { type Declared, declaredOf } from './declared.ts';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
 
 /** The documented keys of `config check --json`. */
@@ -31,28 +34,33 @@ interface NetworkFindings {
 export async function configCheck(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`config check takes no words, not ${input.words.join(' ')}`);
   const findings: Findings = { ok: true, problems: [], warnings: [], settings: null, networks: [] };
-  const settings = readSettings(context, input, findings);
-  if (settings !== undefined) {
+  const read = readSettings(context, input, findings);
+  if (read !== undefined) {
+    const { settings, declared } = read;
     const several = settings.networks.map(({ name, settings: own }) => ({ name, own }));
-    for (const { name, own } of several.length === 0 ? [{ name: null, own: settings }] : several) {
+    const checked =
+      settings.datastore.type === 'none' ? [] : several.length === 0 ? [{ name: null, own: settings }] : several;
+    for (const [index, { name, own }] of checked.entries()) {
       const network: NetworkFindings = { name, config: null, hosts: null };
       findings.networks.push(network);
-      await attempt(findings, () => checkDatastore(own, network, findings));
+      await attempt(findings, () => checkDatastore(own, network, declared.options[index] ?? {}, findings));
     }
-    await checkRules(settings, findings);
+    if (checked.length > 0) await checkRules(settings, findings);
   }
   findings.ok = findings.problems.length === 0;
   print(context, findings, describe);
   return findings.ok ? EXIT_OK : EXIT_FAILED;
 }
 
-function readSettings(context: Context, input: ParsedArguments, findings: Findings): Settings | undefined {
+function readSettings(
+  context: Context,
+  input: ParsedArguments,
+  findings: Findings,
+): { settings: Settings; declared: Declared } | undefined {
   try {
     const settings = loadSettings(input.options, context.env);
-    const { datastore } = settings;
-    const hidden = datastore.type === 'etcd' && datastore.password !== undefined ? { password: '(set)' } : {};
-    findings.settings = { ...settings, datastore: { ...datastore, ...hidden } };
-    return settings;
+    findings.settings = shown(settings);
+    return { settings, declared: declaredOf(settings) };
   } catch (error) {
     if (!(error instanceof SettingsError)) throw error;
     findings.problems.push(...error.problems);
@@ -60,11 +68,36 @@ function readSettings(context: Context, input: ParsedArguments, findings: Findin
   }
 }
 
-async function checkDatastore({ datastore }: Settings, network: NetworkFindings, findings: Findings): Promise<void> {
+/** Without the password; what is written in words of `vtepd link add`, as such. */
+function shown(settings: Settings): object {
+  const { datastore, links, options, networks } = settings;
+  const hidden = datastore.type === 'etcd' && datastore.password !== undefined ? { password: '(set)' } : {};
+  const line = ({ words }: WrittenWords): string => words.join(' ');
+  return {
+    ...settings,
+    datastore: { ...datastore, ...hidden },
+    links: links.map(line),
+    options: options.map(line),
+    networks: networks.map(({ name, settings: own }) => ({ name, settings: shown(own) })),
+  };
+}
+
+async function checkDatastore(
+  { datastore }: Settings,
+  network: NetworkFindings,
+  options: TunnelOptions,
+  findings: Findings,
+): Promise<void> {
+  const take = (config: NetworkConfig): void => {
+    network.config = config;
+    const problem = optionProblem(options, config);
+    if (problem !== undefined) findings.problems.push(problem);
+  };
+  if (datastore.type === 'none') return;
   if (datastore.type === 'file') {
     const { readHosts } = await import('./lease-file.ts');
     const { config, leases } = await readHosts(datastore.path);
-    network.config = config;
+    take(config);
     network.hosts = leases.size;
     return;
   }
@@ -76,7 +109,7 @@ async function checkDatastore({ datastore }: Settings, network: NetworkFindings,
       findings.problems.push(
         `etcd has no key ${etcd.configKey}: write the network configuration there, or correct --etcd-prefix`,
       );
-    else await attempt(findings, () => (network.config = parseNetworkConfig(text)), `${etcd.configKey}: `);
+    else await attempt(findings, () => take(parseNetworkConfig(text)), `${etcd.configKey}: `);
     const entries = await etcd.entries();
     network.hosts = entries.length;
     // Peers of some versions of flannel drop all hosts for one key that they cannot read.

@@ -17,6 +17,11 @@ export async function askLeases(paths: Paths): Promise<ControllerMethods['leases
   return await ask(paths, 'leases');
 }
 
+/** What was looked for in vain; `undefined` when no controller runs. */
+export async function askMisses(paths: Paths): Promise<ControllerMethods['misses'] | undefined> {
+  return await ask(paths, 'misses');
+}
+
 async function ask<M extends keyof ControllerMethods>(
   paths: Paths,
   method: M,

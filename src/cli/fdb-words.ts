@@ -101,19 +101,47 @@ function readSelector(reader: WordReader, word: string): Omit<FdbFlush, 'network
   throw reader.unknown(word, [...firstWords(FDB_FLUSH_WORDS), ...Object.keys(STATES)]);
 }
 
-/** `fdb show [dev NAME]`. */
-export function parseFdbShow(words: readonly string[]): { readonly network: string | undefined } {
+/** What rows have to agree with. */
+export interface FdbFilter {
+  readonly network: string | undefined;
+  readonly mac: Mac | undefined;
+  readonly dst: Ip | undefined;
+  readonly state: EntryState | undefined;
+}
+
+/** Filters of `bridge fdb show` that ask for something that is not here. */
+const SHOW_ELSEWHERE: Readonly<Record<string, string>> = {
+  br: "that is the bridge's own table: use `bridge fdb`",
+  brport: "that is the bridge's own table: use `bridge fdb`",
+  master: "that is the bridge's own table: use `bridge fdb`",
+  vlan: 'tags belong to the frame, not to the entry',
+};
+
+/** `fdb show [dev NAME] [MAC] [dst VTEP] [[state] STATE]`. */
+export function parseFdbShow(words: readonly string[]): FdbFilter {
   const reader = new WordReader('fdb show', words);
   const dev = new Once<string>(reader, 'dev');
+  const mac = new Once<Mac>(reader, 'the MAC');
+  const dst = new Once<Ip>(reader, 'dst');
+  const state = new Once<EntryState>(reader, 'the state');
   while (!reader.done) {
     const word = reader.next();
+    const of = Object.hasOwn(STATES, word) ? STATES[word] : undefined;
     if (word === 'dev') dev.set(reader.parsed(word, 'a network', checkDeviceName));
-    else if (word === 'self') continue;
-    else if (['br', 'brport', 'vlan', 'state', 'dynamic', 'static', 'permanent'].includes(word)) {
-      throw reader.unserved(word, 'use `--json` and a filter of your own');
-    } else throw reader.unknown(word, ['dev']);
+    else if (word === 'dst') dst.set(reader.parsed(word, 'an address', parseIp));
+    else if (word === 'state') state.set(reader.parsed(word, 'a state', parseState));
+    else if (of !== undefined) state.set(of);
+    else if (word.includes(':')) mac.set(readMac(reader, word));
+    else if (Object.hasOwn(SHOW_ELSEWHERE, word)) throw reader.unserved(word, SHOW_ELSEWHERE[word]);
+    else if (word !== 'self') throw reader.unknown(word, ['dev', 'dst', 'state', ...Object.keys(STATES)]);
   }
-  return { network: dev.value };
+  return { network: dev.value, mac: mac.value, dst: dst.value, state: state.value };
+}
+
+function parseState(text: string): EntryState {
+  const state = Object.hasOwn(STATES, text) ? STATES[text] : undefined;
+  if (state === undefined) throw new Error(`${JSON.stringify(text)} is none of static, permanent, dynamic`);
+  return state;
 }
 
 function readMac(reader: WordReader, word: string): Mac {

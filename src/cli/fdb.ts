@@ -4,7 +4,7 @@ import type { EntryVerb, FdbDump, FdbFlushed } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print, resolveNetwork, withDataplane } from './context.ts';
 import { EXIT_OK } from './errors.ts';
-import { parseFdbChange, parseFdbFlush, parseFdbShow } from './fdb-words.ts';
+import { type FdbFilter, parseFdbChange, parseFdbFlush, parseFdbShow } from './fdb-words.ts';
 import { duration } from './output.ts';
 import { changeTable, showTable } from './tables.ts';
 
@@ -31,12 +31,14 @@ function describeFlushed({ removed, reduced, kept }: FdbFlushed): string {
 }
 
 export function fdbShow(context: Context, input: ParsedArguments): Promise<number> {
-  return showTable(context, parseFdbShow(input.words).network, dump, describe);
+  const filter = parseFdbShow(input.words);
+  return showTable(context, filter.network, (client, name) => dump(client, name, filter), describe);
 }
 
-async function dump(client: DataplaneClient, name: string) {
+async function dump(client: DataplaneClient, name: string, { mac, dst, state }: FdbFilter) {
   const { fdb } = await client.request('tables.dump', { network: name });
-  return fdb.flatMap((entry) => toRows(name, entry));
+  const asked = fdb.filter((entry) => (mac ?? entry.mac) === entry.mac && (state ?? entry.state) === entry.state);
+  return asked.flatMap((entry) => toRows(name, entry)).filter((row) => (dst ?? row.dst) === row.dst);
 }
 
 /** One row a destination, as `bridge fdb` has one line each; the documented keys of `--json`. */

@@ -4,7 +4,7 @@
  */
 import { checkDeviceName } from '../config/device-name.ts';
 import type { NetworkSpec, NetworkUpdate, OuterField } from '../dataplane/protocol.ts';
-import { familyOf, type Ip, parseIp } from '../net/ip.ts';
+import { type Family, familyOf, type Ip, parseIp } from '../net/ip.ts';
 import { isUnicastMac, parseMac, ZERO_MAC } from '../net/mac.ts';
 import { acceptedFromReserved } from './link-reserved.ts';
 import type { WordReader } from './words.ts';
@@ -138,6 +138,22 @@ export class LinkOptions {
       const word = group === undefined ? 'remote' : 'group';
       throw this.#reader.refuse(`local ${local} and ${word} ${far} must be of one family`);
     }
+    // The dataplane knows the family where no address says it.
+    if (far !== undefined || local !== undefined) this.#checkFamily(familyOf((far ?? local) as Ip));
+    if (this.fields.proxy_flood === true && this.fields.proxy === false)
+      throw this.#reader.refuse('proxy-flood says what becomes of what the proxy cannot answer: it needs proxy');
+  }
+
+  #checkFamily(family: Family): void {
+    const { udpcsum, udp6zerocsumtx, udp6zerocsumrx, flowlabel = 0 } = this.fields;
+    if (family === 6 && udpcsum === false)
+      throw this.#reader.refuse('noudpcsum is about an IPv4 underlay; over IPv6 it is udp6zerocsumtx');
+    if (family === 6) return;
+    if (flowlabel !== 0) throw this.#reader.refuse(`flowlabel ${flowlabel} needs an IPv6 underlay: IPv4 has none`);
+    if (udp6zerocsumtx === true)
+      throw this.#reader.refuse('udp6zerocsumtx is about an IPv6 underlay; over IPv4 it is noudpcsum');
+    if (udp6zerocsumrx === true)
+      throw this.#reader.refuse('udp6zerocsumrx is about an IPv6 underlay; over IPv4 zero checksums are always taken');
   }
 }
 

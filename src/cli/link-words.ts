@@ -20,8 +20,9 @@ const DEFAULT_PORT = 4789;
 const DEFAULT_AGEING = 300;
 const HIGHEST_VNI = 0xff_ffff;
 
-export function parseLinkAdd(words: readonly string[]): NetworkSpec {
-  const reader = new WordReader('link add', words);
+/** `command`: what a message is to begin with. */
+export function parseLinkAdd(words: readonly string[], command = 'link add'): NetworkSpec {
+  const reader = new WordReader(command, words);
   const name = new Once<string>(reader, 'the name');
   const type = new Once<string>(reader, 'type');
   const vni = new Once<number>(reader, 'id');
@@ -41,8 +42,8 @@ export function parseLinkAdd(words: readonly string[]): NetworkSpec {
       name.set(checkName(reader, word));
     }
   }
-  if (name.value === undefined) throw reader.refuse('a name is needed: vtepd link add NAME id VNI ...');
-  if (vni.value === undefined) throw reader.refuse(`id is needed: vtepd link add ${name.value} id VNI ...`);
+  if (name.value === undefined) throw reader.refuse('a name is needed, as in `vtepd link add NAME id VNI ...`');
+  if (vni.value === undefined) throw reader.refuse(`id is needed, as in \`vtepd link add ${name.value} id VNI ...\``);
   options.check();
   const { local, dev, remote, mac, mtu, learning, proxy, peersonly, ageing, maxaddress, ...others } = options.fields;
   if (others.group !== undefined && dev === undefined)
@@ -139,7 +140,7 @@ function isUnserved(word: string): boolean {
   return Object.hasOwn(LINK_ADD_UNSERVED, word);
 }
 
-function notTaken(reader: WordReader, word: string, known: readonly string[]): UsageError {
+export function notTaken(reader: WordReader, word: string, known: readonly string[]): UsageError {
   return isUnserved(word) ? reader.unserved(word, LINK_ADD_UNSERVED[word]) : reader.unknown(word, known);
 }
 

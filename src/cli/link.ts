@@ -47,17 +47,30 @@ export async function linkSet(context: Context, input: ParsedArguments): Promise
     const states = await client.request('network.list', {});
     const state = states.find((candidate) => candidate.spec.name === update.network);
     if (state === undefined) throw noSuchNetwork(update.network, states);
-    const kept = KEPT_BY_RUN.filter((field) => update[field] !== null && update[field] !== undefined);
+    const declared = state.spec.owner === 'settings';
+    const kept = Object.keys(update).filter(
+      (field) =>
+        (declared || KEPT_BY_RUN.some((each) => each === field)) && field !== 'network' && isGiven(update, field),
+    );
     if (kept.length > 0 && state.spec.owner !== 'hand' && (await askController(context.paths)) !== undefined) {
       throw new CommandError(
         'EBUSY',
-        `network ${update.network} belongs to the running \`vtepd run\` (datastore ${state.spec.owner}), which would put it right again (${kept.join(', ')}); change its settings`,
+        `network ${update.network} belongs to the running \`vtepd run\` (${whose(state)}), which would put it right again (${kept.join(', ')}); change its settings and start it anew`,
       );
     }
     const changed = await client.request('network.update', keepL3miss(update, state.spec));
     if (context.json) print(context, changed, () => '');
     return EXIT_OK;
   });
+}
+
+function isGiven(update: NetworkUpdate, field: string): boolean {
+  const value = Object.entries(update).find(([name]) => name === field)?.[1];
+  return value !== null && value !== undefined;
+}
+
+function whose({ spec }: NetworkState): string {
+  return spec.owner === 'settings' ? '`links` of its settings file' : `datastore ${spec.owner}`;
 }
 
 /** What `vtepd run` holds its network to, now or when it is started again. */
@@ -97,7 +110,7 @@ export async function linkDel(context: Context, input: ParsedArguments): Promise
     if (state.spec.owner !== 'hand' && (await askController(context.paths)) !== undefined) {
       throw new CommandError(
         'EBUSY',
-        `network ${name} belongs to the running \`vtepd run\` (datastore ${state.spec.owner}), which would make it again; stop that first`,
+        `network ${name} belongs to the running \`vtepd run\` (${whose(state)}), which would make it again; stop that first`,
       );
     }
     await remove(context, client, name);

@@ -1,7 +1,6 @@
 /** What `vtepd monitor` prints of each notification. */
-import { checkDeviceName } from '../config/device-name.ts';
 import type { Destination, FdbEvent, Notifications } from '../dataplane/protocol.ts';
-import { Once, WordReader } from './words.ts';
+import { readDev, WordReader } from './words.ts';
 
 export type EventName = keyof Notifications;
 
@@ -40,14 +39,7 @@ export function isAbout(event: Notifications[EventName], network: string | undef
 
 /** `monitor [dev NAME]`. */
 export function parseMonitor(words: readonly string[]): { readonly network: string | undefined } {
-  const reader = new WordReader('monitor', words);
-  const dev = new Once<string>(reader, 'dev');
-  while (!reader.done) {
-    const word = reader.next();
-    if (word !== 'dev') throw reader.unknown(word, ['dev']);
-    dev.set(reader.parsed(word, 'a network', checkDeviceName));
-  }
-  return { network: dev.value };
+  return readDev(new WordReader('monitor', words));
 }
 
 function entry({ mac, network, ip }: FdbEvent): string {

@@ -3,11 +3,13 @@ import { networkPaths, type Paths } from '../config/paths.ts';
 import type { Settings } from '../config/settings.ts';
 import type { NetworkOptions } from '../daemon/daemon.ts';
 import { StatusBoard } from '../daemon/status-board.ts';
+import type { TunnelOptions } from '../daemon/tunnel.ts';
 import type { Datastore } from '../datastore/types.ts';
 import { Nft } from '../host/nft.ts';
 import { RulesKeeper } from '../host/nft-keeper.ts';
 import { tableName } from '../host/nft-rules.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Declared } from './declared.ts';
 import { version } from './version.ts';
 
 export interface NamedNetwork {
@@ -15,14 +17,22 @@ export interface NamedNetwork {
   readonly name?: string;
   readonly settings: Settings;
   readonly paths: Paths;
+  readonly tunnelOptions: TunnelOptions;
 }
 
-export function networksOf(settings: Settings, paths: Paths): NamedNetwork[] {
-  if (settings.networks.length === 0) return [{ settings, paths }];
-  return settings.networks.map((network) => ({ ...network, paths: networkPaths(paths, network.name) }));
+export function networksOf(settings: Settings, paths: Paths, { options }: Declared): NamedNetwork[] {
+  const [only = {}] = options;
+  if (settings.datastore.type === 'none') return [];
+  if (settings.networks.length === 0) return [{ settings, paths, tunnelOptions: only }];
+  return settings.networks.map((network, index) => ({
+    ...network,
+    paths: networkPaths(paths, network.name),
+    tunnelOptions: options[index] ?? {},
+  }));
 }
 
-export async function openNetwork({ name, settings, paths }: NamedNetwork, logger: Logger): Promise<NetworkOptions> {
+export async function openNetwork(network: NamedNetwork, logger: Logger): Promise<NetworkOptions> {
+  const { name, settings, paths, tunnelOptions } = network;
   const own = name === undefined ? logger : logger.child({ network: name });
   const datastore = await openDatastore(settings, paths, own);
   const { source } = datastore;
@@ -35,7 +45,7 @@ export async function openNetwork({ name, settings, paths }: NamedNetwork, logge
     logger: own,
   });
   board.ruleWarnings = () => rules.warnings;
-  return { settings, paths, datastore, board, rules };
+  return { settings: { ...settings, tunnelOptions }, paths, datastore, board, rules };
 }
 
 /** gRPC is loaded only where etcd is spoken to. */
@@ -44,6 +54,7 @@ async function openDatastore({ datastore, offlineStart }: Settings, paths: Paths
     const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
     return new FileDatastore({ path: datastore.path, logger });
   }
+  if (datastore.type === 'none') throw new Error('no datastore is set');
   const { EtcdDatastore } = await import('../datastore/etcd/etcd-datastore.ts');
   const { type: _, ...options } = datastore;
   const { RememberedDatastore } = await import('../datastore/remembered/remembered-datastore.ts');

@@ -3,8 +3,10 @@ import type { Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
 import { Daemon } from '../daemon/daemon.ts';
+import { Links } from '../daemon/links.ts';
+import { LinksDaemon } from '../daemon/links-daemon.ts';
 import { LockError, lockController } from '../daemon/lock.ts';
-import { showAll } from '../daemon/status-board.ts';
+import { StatusBoard, showAll } from '../daemon/status-board.ts';
 import type { ControllerStatus } from '../daemon/status-types.ts';
 import { superviseDataplane } from '../dataplane/supervisor.ts';
 import { serveHealth } from '../observe/health.ts';
@@ -14,13 +16,15 @@ import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { askController } from './controller.ts';
 import { CommandError, EXIT_OK, UsageError } from './errors.ts';
+import { LINK_DEFAULTS } from './link-options.ts';
 import { networksOf, openNetwork } from './run-networks.ts';
-import { readSettings } from './settings.ts';
+import { readDeclared, readSettings } from './settings.ts';
 import { version } from './version.ts';
 
 export async function run(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`run takes no words, not ${input.words.join(' ')}`);
   const settings = readSettings(context, input);
+  const declared = readDeclared(settings);
   const { paths } = context;
   const logger = createLogger({ level: settings.logLevel, instance: paths.instance });
   const stop = stopSignal(logger);
@@ -34,18 +38,29 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
   const servers: Server[] = [];
   try {
     logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
-    const [first, ...others] = await Promise.all(networksOf(settings, paths).map((each) => openNetwork(each, logger)));
-    if (first === undefined) throw new Error('no network is set');
-    const daemon = new Daemon({
-      ...first,
-      others,
+    const [first, ...others] = await Promise.all(
+      networksOf(settings, paths, declared).map((each) => openNetwork(each, logger)),
+    );
+    const links = new Links({ wanted: declared.links, defaults: LINK_DEFAULTS, paths, logger });
+    const parts = {
+      links,
       logger,
-      sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
+      sessions: (signal: AbortSignal) => superviseDataplane({ paths, env: context.env, logger }, signal),
       onReady: () => void notifyReady(context.env, logger),
-    });
-    const boards = [first, ...others].map((network) => network.board);
-    const status = (): ControllerStatus => showAll(boards);
-    servers.push(await serveController(paths, { status, leases: () => daemon.leases() }));
+    };
+    const alone = new StatusBoard({ version: version(), instance: paths.instance, source: 'none' });
+    const daemon =
+      first === undefined
+        ? new LinksDaemon({ paths, board: alone, ...parts })
+        : new Daemon({ ...first, others, ...parts });
+    const boards = first === undefined ? [alone] : [first, ...others].map((network) => network.board);
+    const status = (): ControllerStatus => {
+      const all = showAll(boards);
+      return { ...all, warnings: [...all.warnings, ...links.problems] };
+    };
+    servers.push(
+      await serveController(paths, { status, leases: () => daemon.leases(), misses: () => daemon.misses() }),
+    );
     if (settings.healthz !== undefined) {
       servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, status));
     }

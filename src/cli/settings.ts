@@ -1,7 +1,8 @@
 /** The settings of a command that speaks to a datastore: the same flags, environment and file as those of `vtepd run`. */
-import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import { loadSettings, type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
 import { optionValue, type ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
+import { type Declared, declaredOf } from './declared.ts';
 import { UsageError } from './errors.ts';
 import { DATASTORE_OPTIONS, DATASTORE_SETTINGS } from './lease-options.ts';
 
@@ -14,8 +15,24 @@ export function readSettings(context: Context, input: ParsedArguments): Settings
   }
 }
 
+/** What the settings file says in the words of `vtepd link add`. */
+export function readDeclared(settings: Settings): Declared {
+  try {
+    return declaredOf(settings);
+  } catch (error) {
+    if (error instanceof SettingsError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
 /** Where the leases of the network are that is meant. */
-export function readDatastore(context: Context, input: ParsedArguments): Settings['datastore'] {
+export function readDatastore(context: Context, input: ParsedArguments): Exclude<Settings['datastore'], NoDatastore> {
+  const datastore = chosenDatastore(context, input);
+  if (datastore.type !== 'none') return datastore;
+  throw new UsageError('the settings have `datastore: none`, where there are no leases');
+}
+
+function chosenDatastore(context: Context, input: ParsedArguments): Settings['datastore'] {
   const { datastore, networks } = readSettings(context, input);
   const name = optionValue(input, 'network');
   if (name === undefined && networks.length === 0) return datastore;

@@ -23,7 +23,8 @@ function describe(value: Stats): string {
   return (
     `${networks}\n${lanes}\n` +
     `up ${duration(value.uptime)}, ${sum(value.drops)} drops before a network was known, ` +
-    `${value.socket_overflows} datagrams lost to full receive buffers, ${value.events_suppressed} events left out\n`
+    `${value.socket_overflows} datagrams lost to full receive buffers, ` +
+    `${value.bad_checksums ?? 0} to wrong UDP checksums, ${value.events_suppressed} events left out\n`
   );
 }
 

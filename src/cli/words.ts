@@ -2,6 +2,7 @@
  * Reads words in the order-free manner of `ip` and `bridge`: `dst 10.245.1.4 port 8472 dev vx0`. A word that those
  * tools know and this program does not serve yet is refused by its name, so nobody believes that it took effect.
  */
+import { checkDeviceName } from '../config/device-name.ts';
 import { UsageError } from './errors.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -84,4 +85,15 @@ export class Once<T> {
     if (this.#value !== undefined) throw this.#reader.refuse(`${this.#word} is given twice`);
     this.#value = value;
   }
+}
+
+/** `[dev NAME]` and nothing else. */
+export function readDev(reader: WordReader): { readonly network: string | undefined } {
+  const dev = new Once<string>(reader, 'dev');
+  while (!reader.done) {
+    const word = reader.next();
+    if (word !== 'dev') throw reader.unknown(word, ['dev']);
+    dev.set(reader.parsed(word, 'a network', checkDeviceName));
+  }
+  return { network: dev.value };
 }

@@ -2,6 +2,7 @@
  * Several networks in one daemon: `--networks blue,red`, as the first flannel's flag, or `networks:` in the settings file
  * with settings for each. What a network does not set is the daemon's, but for what must be its own.
  */
+import { readWords, type WrittenWords } from './link-file.ts';
 import type { SettingSpec } from './options.ts';
 
 /** A value as written, with where. */
@@ -13,6 +14,7 @@ export interface Written {
 export interface WrittenNetwork {
   readonly name: string;
   readonly fields: ReadonlyMap<string, Written>;
+  readonly options: readonly WrittenWords[];
 }
 
 /** What may be set for each network. */
@@ -50,7 +52,8 @@ export function readNetworks(value: unknown, from: string, problems: string[]): 
     try {
       const written = map.get('name') ?? '';
       const name = parseNetworkName(typeof written === 'string' ? written : JSON.stringify(written));
-      return [{ name, fields: readFields(map, place, problems) }];
+      const options = map.has('options') ? readWords(map.get('options'), `${place}: options`, problems) : [];
+      return [{ name, fields: readFields(map, place, problems), options }];
     } catch (error) {
       problems.push(`${place}: name ${error instanceof Error ? error.message : String(error)}`);
       return [];
@@ -61,14 +64,14 @@ export function readNetworks(value: unknown, from: string, problems: string[]): 
 function readFields(map: ReadonlyMap<string, unknown>, place: string, problems: string[]): Map<string, Written> {
   const fields = new Map<string, Written>();
   for (const [name, value] of map) {
-    if (name === 'name') continue;
+    if (name === 'name' || name === 'options') continue;
     const values: unknown[] = Array.isArray(value) ? value : [value];
     const texts = values.flatMap((part) =>
       ['string', 'number', 'boolean'].includes(typeof part) ? [String(part)] : [],
     );
     if (!FIELDS.some((field) => field === name)) {
       problems.push(
-        `${place}: ${JSON.stringify(name)} is no setting of a network: those are name, ${FIELDS.join(', ')}`,
+        `${place}: ${JSON.stringify(name)} is no setting of a network: those are name, options, ${FIELDS.join(', ')}`,
       );
     } else if (texts.length !== values.length) {
       problems.push(`${place}: ${name}: must be a text, a number or a list of those`);

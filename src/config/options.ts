@@ -35,7 +35,11 @@ function aSwitch(spec: SettingSpec): SettingSpec {
 
 /** Every setting that is served. */
 export const SETTINGS: readonly SettingSpec[] = [
-  own('datastore', 'etcd|file', 'where leases come from; default file if --file is given, else etcd'),
+  own(
+    'datastore',
+    'etcd|file|none',
+    'where leases come from; default file if --file is given, else etcd; none: only `links`',
+  ),
   own('file', 'PATH', 'the file datastore: a YAML or JSON list of hosts and subnets'),
   flanneld('etcd-endpoints', 'URL,...', 'etcd servers; default http://127.0.0.1:4001,http://127.0.0.1:2379'),
   flanneld('etcd-prefix', 'KEY', 'where the network lies in etcd; default /coreos.com/network'),
@@ -131,6 +135,6 @@ export const UNSERVED: readonly UnservedSpec[] = [
 /** All that `vtepd run` takes on its command line. */
 export const RUN_OPTIONS: readonly OptionSpec[] = [
   ...SETTINGS,
-  { name: 'config', value: 'PATH', text: 'settings file, YAML or JSON' },
+  { name: 'config', value: 'PATH', text: 'settings file, YAML or JSON; it alone can have `links` and `options`' },
   ...UNSERVED,
 ];

@@ -8,6 +8,7 @@ import { z } from 'zod';
 import { type Ipv4, type Ipv6, parseIp, parseIpv4, parseIpv6 } from '../net/ip.ts';
 import { isUnicastMac, type Mac, parseMac, ZERO_MAC } from '../net/mac.ts';
 import { checkDeviceName } from './device-name.ts';
+import { readLinks, readWords, type WrittenWords } from './link-file.ts';
 import { OWN_FIELDS, parseNetworkName, readNetworks, type Written, type WrittenNetwork } from './networks.ts';
 import { SETTINGS, type SettingSpec, UNSERVED } from './options.ts';
 
@@ -28,6 +29,11 @@ export interface FileSettings {
   readonly path: string;
 }
 
+/** Only the networks of `links`. */
+export interface NoDatastore {
+  readonly type: 'none';
+}
+
 /** flannel's traffic rules. */
 export interface RulesSettings {
   readonly forward: boolean;
@@ -40,7 +46,7 @@ export type RouteMode = 'peer' | 'network';
 export type LogLevel = 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace';
 
 export interface Settings {
-  readonly datastore: EtcdSettings | FileSettings;
+  readonly datastore: EtcdSettings | FileSettings | NoDatastore;
   /** Names and addresses, in order of preference; empty: the default route's. */
   readonly iface: readonly string[];
   readonly publicIp?: Ipv4 | undefined;
@@ -55,6 +61,10 @@ export interface Settings {
   readonly takeOverLease: boolean;
   readonly offlineStart: boolean;
   readonly logLevel: LogLevel;
+  /** Networks that are made as `vtepd link add` makes them; of the whole daemon. */
+  readonly links: readonly WrittenWords[];
+  /** Words of `vtepd link add` for the networks of a datastore; later ones count more. */
+  readonly options: readonly WrittenWords[];
   /** Empty: the one network that the other settings tell. */
   readonly networks: readonly { readonly name: string; readonly settings: Settings }[];
 }
@@ -77,7 +87,9 @@ export function loadSettings(options: ReadonlyMap<string, readonly string[]>, en
   const problems: string[] = [];
   const configPath = options.get('config')?.at(-1) ?? (env.VTEPD_CONFIG || undefined);
   const networks: WrittenNetwork[] = [];
-  const file = configPath === undefined ? new Map<string, Written>() : readConfig(configPath, networks, problems);
+  const words: FileWords = { links: [], options: [] };
+  const file =
+    configPath === undefined ? new Map<string, Written>() : readConfig(configPath, networks, words, problems);
   const find = (spec: SettingSpec): Written | undefined => {
     const flag = options.get(spec.name);
     if (flag !== undefined) return { values: flag, from: `flag --${spec.name}` };
@@ -94,10 +106,23 @@ export function loadSettings(options: ReadonlyMap<string, readonly string[]>, en
   }
   const written = new Map(SETTINGS.flatMap((spec) => pair(spec, find(spec))));
   const data = validate(written, problems);
-  const own = networks.map(({ name, fields }) => ({ name, data: validate(fields, problems) ?? {} }));
+  const own = networks.map(({ name, fields, options: more }) => ({
+    name,
+    data: validate(fields, problems) ?? {},
+    options: more,
+  }));
   if (problems.length > 0 || data === undefined) throw new SettingsError(problems);
-  const named = data.networks === undefined ? own : data.networks.map((name) => ({ name, data: {} }));
-  return { ...assemble(data), networks: assembleNetworks(data, named) };
+  const named = data.networks === undefined ? own : data.networks.map((name) => ({ name, data: {}, options: [] }));
+  if (data.datastore === 'none' && named.length > 0)
+    throw new SettingsError(['networks: they need a datastore, and it is none; leave one of the two out']);
+  const several = assembleNetworks(data, named).map(({ name, settings, options: more }) => ({
+    name,
+    settings: { ...settings, options: [...words.options, ...more] },
+  }));
+  const settings = { ...assemble(data), ...words, networks: several };
+  if (settings.datastore.type === 'none' && words.links.length === 0)
+    throw new SettingsError(['datastore none: there is nothing to do without `links` in the settings file']);
+  return settings;
 }
 
 type Data = z.output<typeof fields>;
@@ -113,12 +138,18 @@ function validate(written: ReadonlyMap<string, Written>, problems: string[]): Da
   return undefined;
 }
 
+interface NamedData {
+  readonly name: string;
+  readonly data: Data;
+  readonly options: readonly WrittenWords[];
+}
+
 /** The settings of each of several networks: its own, else the daemon's. */
-function assembleNetworks(data: Data, networks: readonly { name: string; data: Data }[]): Settings['networks'] {
+function assembleNetworks(data: Data, networks: readonly NamedData[]) {
   const prefix = data['etcd-prefix'] ?? DEFAULT_PREFIX;
   const shared = Object.entries(data).filter(([name]) => !OWN_FIELDS.some((field) => field === name));
   const taken = new Map<string, string>();
-  return networks.map(({ name, data: own }) => {
+  return networks.map(({ name, data: own, options }) => {
     const fed = own.file === undefined ? shared : shared.filter(([field]) => !/^(?:etcd-|datastore$)/.test(field));
     const settings = assemble({
       ...Object.fromEntries(fed),
@@ -127,13 +158,13 @@ function assembleNetworks(data: Data, networks: readonly { name: string; data: D
       ...own,
     });
     const { subnetFile, device, datastore } = settings;
-    const place = datastore.type === 'file' ? `file ${datastore.path}` : `etcd-prefix ${datastore.prefix}`;
+    const place = datastore.type === 'etcd' ? `etcd-prefix ${datastore.prefix}` : `file ${own.file}`;
     for (const value of [`name ${name}`, `subnet-file ${subnetFile}`, place, ...(device ? [`device ${device}`] : [])]) {
       const other = taken.get(value);
       if (other !== undefined) throw new SettingsError([`networks: ${other} and ${name} both have the ${value}`]);
       taken.set(value, name);
     }
-    return { name, settings };
+    return { name, settings, options };
   });
 }
 
@@ -234,7 +265,7 @@ function parseDeviceMac(text: string): Mac {
 }
 
 const fields = z.object({
-  datastore: oneOf(['etcd', 'file']).optional(),
+  datastore: oneOf(['etcd', 'file', 'none']).optional(),
   file: path.optional(),
   'etcd-endpoints': list(parseEndpoint).optional(),
   'etcd-prefix': parsed(parseEtcdPrefix).optional(),
@@ -283,6 +314,11 @@ function assemble(data: z.output<typeof fields>): Settings {
     const given = Object.keys(data).filter((name) => name.startsWith('etcd-'));
     if (given.length > 0)
       problems.push(`${given.join(', ')}: not for the file datastore; leave out, or set --datastore etcd`);
+  } else if (type === 'none') {
+    const given = Object.keys(data).filter(
+      (name) => name.startsWith('etcd-') || name === 'file' || name === 'networks',
+    );
+    if (given.length > 0) problems.push(`${given.join(', ')}: not with datastore none; leave out`);
   } else {
     if (data.file !== undefined) problems.push('file: not for the etcd datastore; leave out, or set --datastore file');
     if ((data['etcd-certfile'] === undefined) !== (data['etcd-keyfile'] === undefined)) {
@@ -295,7 +331,7 @@ function assemble(data: z.output<typeof fields>): Settings {
   if (problems.length > 0) throw new SettingsError(problems);
   const port = data['healthz-port'] ?? 0;
   return {
-    datastore: type === 'file' ? { type, path: data.file ?? '' } : etcdSettings(data),
+    datastore: type === 'file' ? { type, path: data.file ?? '' } : type === 'none' ? { type } : etcdSettings(data),
     iface: data.iface ?? [],
     publicIp: data['public-ip'],
     publicIpv6: data['public-ipv6'],
@@ -314,6 +350,8 @@ function assemble(data: z.output<typeof fields>): Settings {
     takeOverLease: data['take-over-lease'] === 'true',
     offlineStart: data['offline-start'] !== 'false',
     logLevel: data['log-level'] ?? levelOf(data.v ?? 0),
+    links: [],
+    options: [],
     networks: [],
   };
 }
@@ -339,8 +377,19 @@ function levelOf(verbosity: number): LogLevel {
   return verbosity < 5 ? 'debug' : 'trace';
 }
 
-/** The settings file: a flat map of the flags' names, YAML or JSON (which is YAML). */
-function readConfig(path: string, networks: WrittenNetwork[], problems: string[]): Map<string, Written> {
+/** What the file alone can say, in words of `vtepd link add`. */
+interface FileWords {
+  readonly links: WrittenWords[];
+  readonly options: WrittenWords[];
+}
+
+/** The settings file: a map of the flags' names, and of `networks`, `links` and `options`; YAML or JSON (which is YAML). */
+function readConfig(
+  path: string,
+  networks: WrittenNetwork[],
+  words: FileWords,
+  problems: string[],
+): Map<string, Written> {
   const found = new Map<string, Written>();
   let value: unknown;
   try {
@@ -358,9 +407,14 @@ function readConfig(path: string, networks: WrittenNetwork[], problems: string[]
   const names = new Set([...SETTINGS, ...UNSERVED].map((spec) => spec.name));
   for (const [name, entry] of Object.entries(value)) {
     const from = `${path}: ${name}`;
+    if (name === 'links' || name === 'options') {
+      const read = name === 'links' ? readLinks : readWords;
+      words[name].push(...read(entry, from, problems));
+      continue;
+    }
     if (!names.has(name)) {
       problems.push(
-        `${path}: unknown setting ${JSON.stringify(name)}; the names are those of the flags of \`vtepd run --help\``,
+        `${path}: unknown setting ${JSON.stringify(name)}; the names are those of the flags of \`vtepd run --help\`, and links and options`,
       );
       continue;
     }

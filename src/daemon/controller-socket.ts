@@ -1,5 +1,5 @@
 /**
- * The controller's own socket: JSON-RPC as the dataplane's, two questions (`status`, `leases`), no commands. What cannot
+ * The controller's own socket: JSON-RPC as the dataplane's, three questions (`status`, `leases`, `misses`), no commands. What cannot
  * be understood is answered with an error or ends that connection, never anything else.
  */
 import { chmodSync } from 'node:fs';
@@ -62,7 +62,8 @@ function answer(line: string, answers: Answers): object {
     return failure(null, -32_600, 'INVALID_REQUEST', 'an id is needed');
   if (method === 'status') return { jsonrpc: '2.0', id, result: answers.status() };
   if (method === 'leases') return { jsonrpc: '2.0', id, result: answers.leases() };
-  return failure(id, -32_601, 'METHOD_NOT_FOUND', 'the methods are status and leases');
+  if (method === 'misses') return { jsonrpc: '2.0', id, result: answers.misses() };
+  return failure(id, -32_601, 'METHOD_NOT_FOUND', 'the methods are status, leases and misses');
 }
 
 function failure(id: number | string | null, code: number, name: string, message: string): object {

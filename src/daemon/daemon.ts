@@ -4,10 +4,11 @@
  */
 import type { Session } from '../dataplane/supervisor.ts';
 import type { Logger } from '../observe/log.ts';
+import type { Links } from './links.ts';
 import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
-import type { LeaseStatus } from './status-types.ts';
+import type { LeaseStatus, MissStatus } from './status-types.ts';
 
 export type { DaemonSettings, NetworkOptions } from './network-runner.ts';
 
@@ -16,6 +17,8 @@ export interface DaemonOptions extends NetworkOptions {
   readonly others?: readonly NetworkOptions[];
   /** Dataplanes to put the state into, one after the other. */
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
+  /** Networks that the settings declare. */
+  readonly links?: Links | undefined;
   readonly logger: Logger;
   /** Called once, when the environment files of all networks are written. */
   readonly onReady?: () => void;
@@ -36,6 +39,7 @@ export class Daemon {
       paths: options.paths,
       sessions: options.sessions,
       logger: options.logger,
+      links: options.links,
       board: {
         planeUp: (pid, gapMs) => {
           for (const board of boards) board.planeUp(pid, gapMs);
@@ -56,6 +60,11 @@ export class Daemon {
   /** Leases of the other hosts, network after network. */
   leases(): readonly LeaseStatus[] {
     return this.#networks.flatMap(({ board }) => board.listPeers());
+  }
+
+  /** What was looked for in vain, the latest first. */
+  misses(): readonly MissStatus[] {
+    return this.#plane.misses.list();
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. The dataplane, the devices and the leases stay. */

@@ -11,13 +11,14 @@ import type { Ground } from './ground.ts';
 import { chooseMac, type MacSources, ourMacs } from './identity.ts';
 import type { FedSpec } from './network.ts';
 import type { Desired } from './plane.ts';
-import { deviceName, tunnelSpec } from './tunnel.ts';
+import { deviceName, type TunnelOptions, tunnelSpec } from './tunnel.ts';
 
 export interface DeviceSettings {
   readonly device?: string | undefined;
   readonly netns?: string | undefined;
   readonly mac?: Mac | undefined;
   readonly takeOverLease?: boolean | undefined;
+  readonly tunnelOptions?: TunnelOptions | undefined;
 }
 
 export interface DeviceFacts {
@@ -69,12 +70,17 @@ export function specOf(
   config: NetworkConfig,
   family: Family,
   { underlay, underlay6 }: Ground,
-  given: { owner: string; device?: string | undefined; netns?: string | undefined; mac: Mac },
+  given: Pick<DeviceSettings, 'device' | 'netns' | 'tunnelOptions'> & { owner: string; mac: Mac },
 ): FedSpec {
-  const { owner, device, netns = null, mac } = given;
+  const { owner, device, netns = null, mac, tunnelOptions: options = {} } = given;
   const name = deviceName(family, device, config.backend.vni);
   const address = family === 4 ? underlay.address : (underlay6?.address ?? underlay.address);
-  return tunnelSpec(config, family, { name: underlay.name, mtu: underlay.mtu, address }, { name, owner, netns, mac });
+  return tunnelSpec(
+    config,
+    family,
+    { name: underlay.name, mtu: underlay.mtu, address },
+    { name, owner, netns, mac, options },
+  );
 }
 
 /** Where a device's MAC may be read from; the IPv6 tunnel's is another field of lease and record. */

@@ -64,10 +64,11 @@ export class Mirror {
         mac,
       );
     }
-    for (const [key, { mac, destination, state }] of wantedFdb) {
+    for (const [key, { mac, destination, state, router }] of wantedFdb) {
       if (heldFdb.has(key)) continue;
       const verb = isFlooded(mac) ? 'append' : 'replace';
-      await this.#try(client.request('fdb.change', { network, verb, mac, destination, state }), network, mac);
+      const change = { network, verb, mac, destination, state, ...(router ? { router } : {}) } as const;
+      await this.#try(client.request('fdb.change', change), network, mac);
     }
     const heldNeighbours = new Map(held.neighbours.map((entry) => [entry.prefix, entry.lladdr]));
     for (const { prefix, lladdr } of wanted.neighbours) {
@@ -101,10 +102,18 @@ async function readEntries(client: DataplaneClient, network: string): Promise<Ha
   }
 }
 
-function destinationsOf({ mac, destinations, state }: FdbDump) {
+function destinationsOf({ mac, destinations, state, router = false }: FdbDump) {
   return destinations.map((destination) => {
-    const key = [mac, state, destination.ip, destination.port ?? '', destination.vni ?? ''].join(' ');
-    return [key, { mac, destination, state }] as const;
+    const key = [
+      mac,
+      state,
+      destination.ip,
+      destination.port ?? '',
+      destination.vni ?? '',
+      destination.via ?? '',
+      router,
+    ].join(' ');
+    return [key, { mac, destination, state, router }] as const;
   });
 }
 

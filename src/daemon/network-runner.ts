@@ -27,7 +27,7 @@ import type { Desired, Plane } from './plane.ts';
 import { pause, Serial, together } from './serial.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
 import { Teller } from './teller.ts';
-import { containerMtu, deviceAddress, type Tunnel } from './tunnel.ts';
+import { containerMtu, deviceAddress, optionProblem, type Tunnel, type TunnelOptions } from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
 const LOOK_MS = 5_000;
@@ -41,6 +41,7 @@ export interface DaemonSettings {
   readonly netns?: string | undefined;
   readonly mac?: Mac | undefined;
   readonly routeMode: RouteMode;
+  readonly tunnelOptions?: TunnelOptions | undefined;
   /** A lease with our PublicIP is ours even if nothing else says so. */
   readonly takeOverLease?: boolean | undefined;
 }
@@ -163,8 +164,10 @@ export class NetworkRunner {
   }
 
   #refuse(config: NetworkConfig): void {
-    const { netns } = this.#parts.settings;
+    const { netns, tunnelOptions = {} } = this.#parts.settings;
     const { backend } = config;
+    const problem = optionProblem(tunnelOptions, config);
+    if (problem !== undefined) throw new Error(problem);
     if (backend.gbp) throw new Error('the network configuration has Backend.GBP, which is not served yet');
     if (netns === undefined) return;
     if (backend.type === HOST_GW) {

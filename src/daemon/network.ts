@@ -2,11 +2,13 @@
  * The network that the datastore feeds: makes the dataplane hold it as it should be, changing no more than needed, so
  * that an adopted one goes on forwarding.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import { forgetNetwork, recordNetwork } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
+import { TUNNEL_OPTIONS } from './tunnel.ts';
 
 /** A network whose MAC and MTU are decided. */
 export type FedSpec = NetworkSpec & { readonly mac: string; readonly mtu: number };
@@ -89,9 +91,12 @@ export async function dropFormer(
 
 /** Why a network cannot become `wanted` while packets flow; `undefined` when it can. */
 function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefined {
-  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote', 'ageing', 'maxaddress'] as const;
+  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote'] as const;
   const differing = fixed.find((field) => (held[field] ?? null) !== (wanted[field] ?? null));
-  return differing === undefined ? undefined : `${differing} was ${held[differing]}, is ${wanted[differing]}`;
+  if (differing !== undefined) return `${differing} was ${held[differing]}, is ${wanted[differing]}`;
+  const { udp6zerocsumrx } = wanted;
+  const taken = udp6zerocsumrx === undefined || udp6zerocsumrx === (held.udp6zerocsumrx ?? false);
+  return taken ? undefined : `udp6zerocsumrx is now ${udp6zerocsumrx}`;
 }
 
 async function adjust(
@@ -109,6 +114,13 @@ async function adjust(
     proxy: held.spec.proxy === spec.proxy ? null : spec.proxy,
     peersonly: held.spec.peersonly === spec.peersonly ? null : spec.peersonly,
     up: held.up && device.up ? null : true,
+    ...(held.spec.ageing === spec.ageing ? {} : { ageing: spec.ageing }),
+    ...(held.spec.maxaddress === spec.maxaddress ? {} : { maxaddress: spec.maxaddress }),
+    ...Object.fromEntries(
+      TUNNEL_OPTIONS.filter((name) => spec[name] !== undefined && !isDeepStrictEqual(spec[name], held.spec[name])).map(
+        (name) => [name, spec[name]],
+      ),
+    ),
   };
   const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
   if (changes.length === 0) return held;

@@ -14,7 +14,9 @@ import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
 import { planHost, routeOperations } from '../reconcile/host.ts';
+import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
+import { Misses } from './misses.ts';
 import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
 import { tellRepairs } from './repairs.ts';
 import { pause, Serial } from './serial.ts';
@@ -55,6 +57,8 @@ export interface PlaneOptions {
   /** Dataplanes, one after the other. */
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly board: PlaneBoard;
+  /** Networks that the settings declare. */
+  readonly links?: Links | undefined;
   readonly logger: Logger;
 }
 
@@ -62,6 +66,7 @@ export interface PlaneOptions {
 export type PlaneBoard = Pick<StatusBoard, 'planeUp' | 'planeDown' | 'planeDied' | 'repaired'>;
 
 export class Plane {
+  readonly misses = new Misses();
   readonly #networks: Desired[] = [];
   /** Every network of the daemon is decided: fed networks that are not among them are of the past. */
   #decided = false;
@@ -135,14 +140,15 @@ export class Plane {
       const woken = new Promise<void>((resolve) => {
         this.#wakeRepair = resolve;
       });
-      if (!this.#hurry) await pause(this.#troubles === this.#mended ? RECONCILE_MS : RETRY_MS, signal, woken);
+      const well = this.#troubles === this.#mended && (this.#options.links?.problems.length ?? 0) === 0;
+      if (!this.#hurry) await pause(well ? RECONCILE_MS : RETRY_MS, signal, woken);
       // Whoever changes our device again and again costs us one comparison in this time.
       await pause(SETTLE_MS, signal);
       this.#hurry = false;
       const session = this.#session;
       if (signal.aborted || session === undefined || session.client.failure !== undefined) continue;
       try {
-        await this.#serial.run(() => this.#bring(session.client, this.#networks, 'repair'));
+        await this.#serial.run(() => this.#bringAll(session.client, 'repair'));
       } catch (error) {
         if (!signal.aborted) this.#failed(error, session, 'the state could not be put right; trying again');
       }
@@ -188,7 +194,7 @@ export class Plane {
   /** Puts everything into a dataplane: what we feed first, because traffic waits for it. */
   async #attach({ client, hello, adopted, diedAt }: Session): Promise<void> {
     await client.request('events.subscribe', {});
-    await this.#bring(client, this.#networks, 'change');
+    await this.#bringAll(client, 'change');
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
@@ -228,6 +234,25 @@ export class Plane {
     if (networks.length === this.#networks.length) this.#mended = troubles;
   }
 
+  /** A network that cannot be had keeps no link from being made. */
+  async #bringAll(client: DataplaneClient, why: 'change' | 'repair'): Promise<void> {
+    try {
+      await this.#bring(client, this.#networks, why);
+    } finally {
+      await this.#bringLinks(client);
+    }
+  }
+
+  async #bringLinks(client: DataplaneClient): Promise<void> {
+    this.#bringing = true;
+    try {
+      const made = await this.#options.links?.bring(client);
+      for (const name of made ?? []) await this.#mirror.replayEntries(client, name);
+    } finally {
+      this.#bringing = false;
+    }
+  }
+
   async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
     const { spec, content } = desired;
     if (spec !== undefined) {
@@ -241,7 +266,7 @@ export class Plane {
 
   /** Networks that a datastore fed under another name: a configuration that has changed since. */
   async #dropFormer(client: DataplaneClient): Promise<void> {
-    const names = new Set(this.#networks.map(({ spec }) => spec?.name));
+    const names = new Set([...this.#networks.map(({ spec }) => spec?.name), ...(this.#options.links?.names ?? [])]);
     await dropFormer(client, names, this.#options.paths, this.#logger);
   }
 
@@ -326,7 +351,10 @@ export class Plane {
 
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
-      ours: (network) => this.#networks.some(({ spec }) => spec?.name === network),
+      ours: (network) =>
+        this.#networks.some(({ spec }) => spec?.name === network) ||
+        this.#options.links?.names.includes(network) === true,
+      misses: this.misses,
       handChanged: () => this.#queueMirror(client),
       deviceChanged: (message, event) => {
         // While we put things right it may be our own doing; that costs one more comparison and needs no word.

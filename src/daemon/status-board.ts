@@ -5,7 +5,7 @@ import type { ControllerStatus, LeaseStatus } from './status-types.ts';
 export interface Identity {
   readonly version: string;
   readonly instance: string;
-  readonly source: 'etcd' | 'file';
+  readonly source: 'etcd' | 'file' | 'none';
   /** Of the network, where there are several. */
   readonly network?: string | undefined;
 }

@@ -32,7 +32,7 @@ export interface ControllerStatus {
     readonly repairs: number;
   };
   readonly datastore: {
-    readonly source: 'etcd' | 'file';
+    readonly source: 'etcd' | 'file' | 'none';
     readonly state: 'starting' | 'fresh' | 'stale';
     /** Since when the state holds; ISO 8601. */
     readonly since: string;
@@ -75,9 +75,22 @@ export interface NetworkStatus
   readonly name: string | null;
 }
 
+/** One MAC or address that no table had an answer for. */
+export interface MissStatus {
+  readonly network: string;
+  readonly layer: 'l2' | 'l3';
+  readonly key: string;
+  readonly count: number;
+  /** ISO 8601. */
+  readonly first: string;
+  readonly last: string;
+}
+
 /** Methods of the controller's socket. */
 export interface ControllerMethods {
   status: ControllerStatus;
   /** Leases of the other hosts. */
   leases: readonly LeaseStatus[];
+  /** What was looked for in vain, the latest first. */
+  misses: readonly MissStatus[];
 }

@@ -2,6 +2,7 @@
  * One family's part of a network: its device, if it has one, and its peers. A dual-stack network has two, `flannel.<VNI>`
  * over IPv4 and `flannel-v6.<VNI>` over IPv6, each with its own MAC, as flannel makes them.
  */
+import type { NetworkSpec } from '../dataplane/protocol.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
 import type { Family, Ip } from '../net/ip.ts';
 import { bitsOf } from '../net/ip.ts';
@@ -30,6 +31,45 @@ export interface UnderlayPart {
   readonly address: Ip;
 }
 
+/** What the settings say of a tunnel, beyond what flannel's network configuration does; fields of the dataplane's specification. */
+export type TunnelOptions = Partial<
+  Pick<NetworkSpec, (typeof TUNNEL_OPTIONS)[number] | 'udp6zerocsumrx' | 'ageing' | 'maxaddress'>
+>;
+
+/** Those that may change while packets flow, and that hold what the dataplane had where nothing is said. */
+export const TUNNEL_OPTIONS = [
+  'ttl',
+  'tos',
+  'df',
+  'flowlabel',
+  'srcport',
+  'udpcsum',
+  'udp6zerocsumtx',
+  'reserved_bits',
+  'gbp',
+  'l2miss',
+  'l3miss',
+  'maxperpeer',
+  'maxmoves',
+] as const satisfies readonly (keyof NetworkSpec)[];
+
+/** Of one family's outer header only. */
+const ONLY: Readonly<Record<Family, readonly (keyof TunnelOptions)[]>> = {
+  4: ['udpcsum'],
+  6: ['flowlabel', 'udp6zerocsumtx', 'udp6zerocsumrx'],
+};
+
+/** Why options cannot be used with a network; `undefined` if they can. */
+export function optionProblem(options: TunnelOptions, { backend, ipv6 }: NetworkConfig): string | undefined {
+  const named = Object.keys(options);
+  if (named.length === 0) return undefined;
+  if (backend.type === 'host-gw')
+    return `options ${named.join(', ')}: the network is of type host-gw and has no tunnel; leave them out`;
+  const lost = ipv6 === undefined ? ONLY[6].filter((name) => Object.hasOwn(options, name)) : [];
+  if (lost.length === 0) return undefined;
+  return `options ${lost.join(', ')}: they are about a tunnel over IPv6, and the network has none; leave them out`;
+}
+
 export function deviceName(family: Family, asked: string | undefined, vni: number): string {
   if (family === 6) return `flannel-v6.${vni}`;
   return asked ?? `flannel.${vni}`;
@@ -39,8 +79,10 @@ export function tunnelSpec(
   { backend }: NetworkConfig,
   family: Family,
   underlay: UnderlayPart,
-  given: { name: string; owner: string; netns: string | null; mac: Mac },
+  given: { name: string; owner: string; netns: string | null; mac: Mac; options?: TunnelOptions },
 ): FedSpec {
+  const others = ONLY[family === 4 ? 6 : 4];
+  const options = Object.entries(given.options ?? {}).filter(([name]) => !others.some((other) => other === name));
   return {
     name: given.name,
     vni: backend.vni,
@@ -57,6 +99,7 @@ export function tunnelSpec(
     peersonly: true,
     ageing: AGEING,
     maxaddress: 0,
+    ...Object.fromEntries(options),
   };
 }
 

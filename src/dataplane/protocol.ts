@@ -82,7 +82,7 @@ name: string,
  */
 vni: number, 
 /**
- * Who made it: `hand`, `etcd` or `file`.
+ * Who made it: `hand`, `settings` (a file of them says so), `etcd` or `file`.
  */
 owner: string, 
 /**
@@ -1145,9 +1145,13 @@ peers: Array<PeerStats>,
  */
 drops: { [reason in DropReason]?: number }, 
 /**
- * Datagrams that the kernel threw away because a receive buffer was full (SO_RXQ_OVFL).
+ * Datagrams that the kernel threw away because a receive buffer was full.
  */
 socket_overflows: number, 
+/**
+ * Datagrams that the kernel threw away because their UDP checksum was wrong; absent while there was none.
+ */
+bad_checksums?: number, 
 /**
  * Notifications that were left out by the rate limit.
  */
@@ -1267,7 +1271,7 @@ network: string,
 what: string, };
 
 /**
- * Notification `link`: a fact of a TAP changed without our doing.
+ * Notification `link`: a fact of a TAP, or of the underlay interface below it, changed without our doing.
  */
 export type LinkEvent = { 
 /**
@@ -1275,7 +1279,8 @@ export type LinkEvent = {
  */
 network: string, 
 /**
- * `up`, `down`, `mac`, `mtu`, `deleted`, `renamed`.
+ * `up`, `down`, `mac`, `mtu`, `deleted`, `renamed`; `bridge-fdb`: somebody added that MAC with `bridge fdb`, which has no effect
+ * here; `dev-deleted`, `dev-back`: the underlay interface of that name.
  */
 what: string, 
 /**

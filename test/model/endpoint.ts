@@ -143,6 +143,9 @@ export class Endpoint {
         const lladdr = network.tables.neighbour(verdict.ask);
         const silent = ethernet.type === ARP ? 'tx_arp_unanswered' : 'tx_nd_unanswered';
         if (lladdr === undefined) return { ...dropped(silent), miss: { layer: 'l3', key: verdict.ask } };
+        // §2.5: without a destination the MAC is on this side, and whoever has it answers.
+        const first = network.tables.entry(lladdr)?.destinations[0];
+        if (first !== undefined && isUnspecified(first.ip)) return dropped(silent);
         return { ...NOTHING, replies: [verdict.answer(lladdr)] };
       }
     }
@@ -162,7 +165,7 @@ export class Endpoint {
     const drops: DropReason[] = [];
     // §2.1 step 7: one copy for each remote.
     for (const to of destinations) {
-      if (parseIp(to.ip) === '0.0.0.0' || parseIp(to.ip) === '::') {
+      if (isUnspecified(to.ip)) {
         drops.push('tx_destination_unspecified');
       } else if (!this.#routable(to.ip)) {
         drops.push(...frames.map((): DropReason => 'tx_unroutable'));
@@ -252,6 +255,10 @@ function innerIp(frame: Buffer): { tos: number; ttl: number; df: boolean } | und
     return { tos: ip.readUInt8(1), ttl: ip.readUInt8(8), df: (ip.readUInt8(6) & 0x40) !== 0 };
   if (ethernet.type === IPV6) return { tos: (ip.readUInt16BE(0) >> 4) & 0xff, ttl: ip.readUInt8(7), df: true };
   return undefined;
+}
+
+function isUnspecified(ip: string): boolean {
+  return parseIp(ip) === '0.0.0.0' || parseIp(ip) === '::';
 }
 
 function isMulticastIp(ip: Ip): boolean {

@@ -240,7 +240,8 @@ export class Tables {
   #apply(source: Source, revision: number, change: Change): TablesChanged {
     for (const entry of change.fdb) this.#checkEntry(entry);
     const fresh = change.fdb.filter((entry) => !this.#fdb.has(entry.mac));
-    if (this.#full(fresh.length)) throw new Refusal('ENOSPC');
+    const gone = new Set(change.withoutMacs.filter((mac) => this.#fdb.all(mac).every(([holder]) => holder === source)));
+    if (this.#full(fresh.length - [...gone].filter((mac) => this.#fdb.has(mac)).length)) throw new Refusal('ENOSPC');
     const counts = { added: 0, changed: 0, removed: 0 };
     for (const ip of change.peers) {
       const held = this.#peers.get(source) ?? new Set();

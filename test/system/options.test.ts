@@ -119,6 +119,12 @@ describe('the words of ip link', () => {
       await vtepd.cli('fdb', 'show', 'dev', 'vx0'),
       /^02:00:00:00:01:02 dst 10\.245\.1\.99 via eth0 router self static/m,
     );
+    const rows = await vtepd.json<{ mac: string }[]>('fdb', 'show', 'static', 'dst', '10.245.1.99');
+    assert.deepEqual(
+      rows.map(({ mac }) => mac),
+      ['02:00:00:00:01:02'],
+    );
+    assert.deepEqual(await vtepd.json('fdb', 'show', '02:00:00:00:01:01', 'dynamic'), []);
     assert.equal(await vtepd.cli('fdb', 'flush', 'dev', 'vx0', 'dst', '10.245.1.99'), 'removed 1 entry\n');
     assert.deepEqual(await vtepd.json('fdb', 'flush', 'dev', 'vx0', 'static'), { removed: 1, reduced: 0, kept: 0 });
     assert.doesNotMatch(await vtepd.cli('fdb', 'show', 'dev', 'vx0'), /02:00:00:00:01:/);
@@ -194,7 +200,7 @@ describe('the words of an IPv6 underlay', () => {
       }
       const words = ['link', 'add', 'vx1', 'id', '8', 'local', a.ipv4, 'dev', 'eth0', 'udp6zerocsumtx'];
       const refused = await onA.tryCli(...words);
-      assert.deepEqual([refused.status, /udp6zerocsumtx is about an IPv6 underlay/.test(refused.stderr)], [1, true]);
+      assert.deepEqual([refused.status, /udp6zerocsumtx is about an IPv6 underlay/.test(refused.stderr)], [2, true]);
     } finally {
       await bed.destroy();
     }

@@ -58,11 +58,12 @@ impl Engine {
 /// Entries corrected, answered or removed. What fails is left to the kernel, which will ask in its own time.
 fn refresh(held: &Held) -> usize {
     let Ok(entries) = held.netlink.neighbours(held.ifindex) else { return 0 };
-    let table = &held.master.network.neighbours;
+    let network = &held.master.network;
+    let table = &network.neighbours;
     let asked = entries.iter().filter(|entry| entry.is_resolved_by_asking());
     asked
         .filter(|entry| match table.lookup(entry.address) {
-            Some(lladdr) if entry.lladdr == Some(lladdr) => false,
+            Some(lladdr) if entry.lladdr == Some(lladdr) || network.is_local(lladdr) => false,
             Some(lladdr) if entry.lladdr.is_some() || entry.is_unanswered() => {
                 held.netlink.answer_neighbour(held.ifindex, entry.address, lladdr).is_ok()
             }

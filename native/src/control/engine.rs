@@ -11,8 +11,9 @@ use super::underlay::Underlay;
 use crate::counters::LaneCounters;
 use crate::io::error::SysError;
 use crate::io::event;
-use crate::io::netlink::Netlink;
+use crate::io::netlink::{LinkMonitor, Netlink};
 use crate::io::netns::Netns;
+use crate::io::snmp::Losses;
 use crate::lane::{self, Report, Shared};
 use crate::log::Log;
 use crate::tables::{Network, Snapshot};
@@ -42,6 +43,10 @@ pub struct Engine {
     pub(super) networks: BTreeMap<String, Held>,
     pub(super) events: Events,
     pub(super) underlay: Underlay,
+    /// Why datagrams were lost before a lane saw them.
+    pub(super) losses: Losses,
+    /// Tells of the interfaces of the underlay.
+    pub(super) underlay_monitor: LinkMonitor,
     pub(super) offloads: Offloads,
     /// What lanes that ended had counted.
     pub(super) retired: LaneCounters,
@@ -74,6 +79,8 @@ impl Engine {
             networks: BTreeMap::new(),
             events: Events::default(),
             underlay: Underlay::default(),
+            losses: Losses::open()?,
+            underlay_monitor: LinkMonitor::open(&Netns::open(None)?)?,
             offloads: Offloads::probe()?,
             retired: LaneCounters::default(),
             shared,
@@ -102,9 +109,12 @@ impl Engine {
         self.shared.waker.fd()
     }
 
-    /// Readable when [`Engine::take_link_events`] or [`Engine::take_neighbour_events`] has something to do.
+    /// Readable when [`Engine::take_link_events`], [`Engine::take_neighbour_events`] or [`Engine::take_underlay_events`] has something to
+    /// do.
     pub fn monitor_fds(&self) -> impl Iterator<Item = RawFd> {
-        self.networks.values().flat_map(|held| [held.monitor.fd().as_raw_fd(), held.neigh_monitor.as_fd().as_raw_fd()])
+        let taps = self.networks.values();
+        let taps = taps.flat_map(|held| [held.monitor.fd().as_raw_fd(), held.neigh_monitor.as_fd().as_raw_fd()]);
+        std::iter::once(self.underlay_monitor.fd().as_raw_fd()).chain(taps)
     }
 
     /// Notification lines for every subscriber.

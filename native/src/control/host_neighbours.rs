@@ -2,6 +2,9 @@
 
 use super::engine::Engine;
 use super::network::Held;
+use super::protocol::LinkEvent;
+use crate::wire::Mac;
+use serde_json::json;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -39,9 +42,29 @@ impl Engine {
                 news |= held.master.set_kernel_neighbour(event.address, lladdr);
             }
             news |= seen.overrun && read_all(held);
+            let added = seen.bridge_entries.iter().find(|(index, _)| *index == held.ifindex);
+            let added = added.map(|(index, mac)| (*index, *mac));
             if news {
                 self.publish(&name);
             }
+            if let Some((index, mac)) = added {
+                self.tell_bridge_entry(&name, index, mac);
+            }
         }
+    }
+
+    /// Somebody took the TAP for a vxlan device. Told once a minute: what it is said of, nobody needs again and again.
+    fn tell_bridge_entry(&mut self, network: &str, index: u32, mac: Mac) {
+        let count = self.faults.entry(("bridge fdb", index as i32)).or_default();
+        *count += 1;
+        if *count > 1 {
+            return;
+        }
+        let event = LinkEvent { network: network.to_owned(), what: "bridge-fdb".to_owned(), value: mac.to_string() };
+        self.log.warn(
+            "`bridge fdb add` on the TAP sends nothing anywhere, a `dst` is passed over: use `vtepd fdb add MAC dst VTEP dev NAME`",
+            json!({ "network": network, "mac": mac }),
+        );
+        self.events.push("link", &event);
     }
 }

@@ -80,6 +80,11 @@ impl<T: PartialEq> Layered<T> {
         }
     }
 
+    /// True if no other source has a value.
+    fn is_only(&self, source: Source) -> bool {
+        matches!(self.0.as_slice(), [(only, _)] if *only == source)
+    }
+
     fn remove(&mut self, source: Source) -> Option<T> {
         let position = self.0.iter().position(|(held, _)| *held == source)?;
         Some(self.0.remove(position).1)
@@ -143,6 +148,19 @@ struct Changes {
 impl Changes {
     fn with(self, revision: u64) -> TablesChanged {
         TablesChanged { revision, added: self.added, changed: self.changed, removed: self.removed }
+    }
+}
+
+/// How many keys of a table come and go with a request.
+#[derive(Clone, Copy, Default)]
+struct Growth {
+    new: usize,
+    gone: usize,
+}
+
+impl Growth {
+    fn exceeds(self, held: usize, limit: usize) -> bool {
+        self.new > self.gone && held + self.new - self.gone > limit
     }
 }
 
@@ -424,24 +442,40 @@ impl Master {
         entry.destinations.iter().try_for_each(|to| self.check_destination(to))
     }
 
-    fn check_room(&self, fdb: usize, neighbours: usize) -> Result<(), RpcError> {
-        if self.fdb.len() + fdb > self.limits.entries {
+    /// Room for what comes beside what goes; a table that does not grow has it, whatever the limit has become since.
+    fn check_room(&self, fdb: Growth, neighbours: Growth) -> Result<(), RpcError> {
+        if fdb.exceeds(self.fdb.len(), self.limits.entries) {
             return Err(RpcError::new(
                 "ENOSPC",
                 format!("the FDB would exceed its {} entries (maxaddress)", self.limits.entries),
             ));
         }
-        if self.neighbours.len() + neighbours > MAX_ENTRIES {
+        if neighbours.exceeds(self.neighbours.len(), MAX_ENTRIES) {
             return Err(RpcError::new("ENOSPC", format!("the neighbour table would exceed its {MAX_ENTRIES} entries")));
         }
         Ok(())
     }
 
-    fn check_all(&self, fdb: &[FdbEntry], neighbours: &[Neighbour]) -> Result<(), RpcError> {
+    /// Checks what is to be set; `macs` and `prefixes` of the source go.
+    fn check_all(
+        &self,
+        source: Source,
+        fdb: &[FdbEntry],
+        neighbours: &[Neighbour],
+        macs: &HashSet<Mac>,
+        prefixes: &HashSet<IpNet>,
+    ) -> Result<(), RpcError> {
         fdb.iter().try_for_each(|entry| self.check_entry(entry))?;
-        let new_macs = fdb.iter().filter(|entry| !self.fdb.contains_key(&entry.mac)).count();
-        let new_prefixes = neighbours.iter().filter(|entry| !self.neighbours.contains_key(&entry.prefix.trunc())).count();
-        self.check_room(new_macs, new_prefixes)
+        let fdb = Growth {
+            new: fdb.iter().filter(|entry| !self.fdb.contains_key(&entry.mac)).count(),
+            gone: macs.iter().filter(|mac| self.fdb.get(mac).is_some_and(|layers| layers.is_only(source))).count(),
+        };
+        let alone = |prefix: &&IpNet| self.neighbours.get(prefix).is_some_and(|layers| layers.is_only(source));
+        let neighbours = Growth {
+            new: neighbours.iter().filter(|entry| !self.neighbours.contains_key(&entry.prefix.trunc())).count(),
+            gone: prefixes.iter().filter(alone).count(),
+        };
+        self.check_room(fdb, neighbours)
     }
 
     fn set_all(&mut self, source: Source, fdb: Vec<FdbEntry>, neighbours: Vec<Neighbour>, now: u32, changes: &mut Changes) {
@@ -459,20 +493,21 @@ impl Master {
     /// `tables.replace`
     pub fn replace(&mut self, request: TablesReplace, now: u32) -> Result<TablesChanged, RpcError> {
         let source = Source::datastore(&request.source)?;
-        self.check_all(&request.fdb, &request.neighbours)?;
-        let mut changes = Changes::default();
         let macs: HashSet<Mac> = request.fdb.iter().map(|entry| entry.mac).collect();
         let prefixes: HashSet<IpNet> = request.neighbours.iter().map(|entry| entry.prefix.trunc()).collect();
+        let of_source = |(mac, layers): (&Mac, &Layered<FdbValue>)| layers.get(source).map(|_| *mac);
+        let gone_macs: HashSet<Mac> = self.fdb.iter().filter_map(of_source).filter(|mac| !macs.contains(mac)).collect();
+        let of_source = |(prefix, layers): (&IpNet, &Layered<Mac>)| layers.get(source).map(|_| *prefix);
+        let gone_prefixes: HashSet<IpNet> =
+            self.neighbours.iter().filter_map(of_source).filter(|prefix| !prefixes.contains(prefix)).collect();
+        self.check_all(source, &request.fdb, &request.neighbours, &gone_macs, &gone_prefixes)?;
+        let mut changes = Changes::default();
         let peers: HashSet<IpAddr> = request.peers.iter().copied().collect();
         // Peers first: one that stays known is never forgotten in between, and keeps its counters.
         peers.iter().for_each(|ip| self.add_peer(source, *ip, &mut changes));
         self.set_all(source, request.fdb, request.neighbours, now, &mut changes);
-        let of_source = |(mac, layers): (&Mac, &Layered<FdbValue>)| layers.get(source).map(|_| *mac);
-        let gone: Vec<Mac> = self.fdb.iter().filter_map(of_source).filter(|mac| !macs.contains(mac)).collect();
-        gone.into_iter().for_each(|mac| _ = self.remove_mac(source, mac, now, &mut changes));
-        let of_source = |(prefix, layers): (&IpNet, &Layered<Mac>)| layers.get(source).map(|_| *prefix);
-        let gone: Vec<IpNet> = self.neighbours.iter().filter_map(of_source).filter(|prefix| !prefixes.contains(prefix)).collect();
-        gone.into_iter().for_each(|prefix| _ = self.remove_prefix(source, prefix, &mut changes));
+        gone_macs.into_iter().for_each(|mac| _ = self.remove_mac(source, mac, now, &mut changes));
+        gone_prefixes.into_iter().for_each(|prefix| _ = self.remove_prefix(source, prefix, &mut changes));
         let gone: Vec<IpAddr> =
             self.extra_peers.get(&source).into_iter().flatten().filter(|ip| !peers.contains(ip)).copied().collect();
         gone.into_iter().for_each(|ip| self.remove_peer(source, ip, &mut changes));
@@ -491,19 +526,18 @@ impl Master {
                 format!("revision held is {held}, the patch is against {}", request.base),
             ));
         }
-        self.check_all(&request.fdb_set, &request.neighbours_set)?;
-        let mut changes = Changes::default();
-        request.peers_add.iter().for_each(|ip| self.add_peer(source, *ip, &mut changes));
         // Removal before addition as the protocol says, but a key that is set again is replaced in place: no frame meets a gap.
         let set: HashSet<Mac> = request.fdb_set.iter().map(|entry| entry.mac).collect();
         let prefixes: HashSet<IpNet> = request.neighbours_set.iter().map(|entry| entry.prefix.trunc()).collect();
+        let gone_macs: HashSet<Mac> = request.fdb_remove.iter().copied().filter(|mac| !set.contains(mac)).collect();
+        let gone_prefixes: HashSet<IpNet> =
+            request.neighbours_remove.iter().map(IpNet::trunc).filter(|prefix| !prefixes.contains(prefix)).collect();
+        self.check_all(source, &request.fdb_set, &request.neighbours_set, &gone_macs, &gone_prefixes)?;
+        let mut changes = Changes::default();
+        request.peers_add.iter().for_each(|ip| self.add_peer(source, *ip, &mut changes));
         self.set_all(source, request.fdb_set, request.neighbours_set, now, &mut changes);
-        for mac in request.fdb_remove.into_iter().filter(|mac| !set.contains(mac)) {
-            self.remove_mac(source, mac, now, &mut changes);
-        }
-        for prefix in request.neighbours_remove.iter().map(IpNet::trunc).filter(|prefix| !prefixes.contains(prefix)) {
-            self.remove_prefix(source, prefix, &mut changes);
-        }
+        gone_macs.into_iter().for_each(|mac| _ = self.remove_mac(source, mac, now, &mut changes));
+        gone_prefixes.into_iter().for_each(|prefix| _ = self.remove_prefix(source, prefix, &mut changes));
         let added: HashSet<IpAddr> = request.peers_add.into_iter().collect();
         for ip in request.peers_remove.into_iter().filter(|ip| !added.contains(ip)) {
             self.remove_peer(source, ip, &mut changes);

@@ -4,6 +4,7 @@ mod caches;
 pub mod engine;
 pub mod error;
 mod events;
+mod follow;
 #[cfg(test)]
 mod generate;
 mod host;

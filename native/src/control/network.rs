@@ -41,6 +41,8 @@ pub struct Held {
     pub up: bool,
     /// The TAP is gone: somebody deleted it.
     pub lost: bool,
+    /// The underlay interface is gone, or is back and could not be taken into use yet.
+    pub dev_lost: bool,
     /// Where it receives.
     pub listen: Listen,
     /// Where its multicast group is received.

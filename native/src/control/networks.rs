@@ -102,6 +102,7 @@ impl Engine {
             ifindex: link.index,
             up: link.up,
             lost: false,
+            dev_lost: false,
             listen: plan.listen,
             group: plan.group,
             pool: plan.pool,

@@ -73,7 +73,7 @@ wire_types! {
         pub name: String,
         /// VXLAN network identifier, below 2^24.
         pub vni: u32,
-        /// Who made it: `hand`, `etcd` or `file`.
+        /// Who made it: `hand`, `settings` (a file of them says so), `etcd` or `file`.
         pub owner: String,
         /// Network namespace of the TAP: a name below /run/netns, or a path. Default: the dataplane's own.
         #[serde(default)]
@@ -893,9 +893,13 @@ wire_types! {
         /// Frames that died before a network was known, by reason.
         #[cfg_attr(test, ts(type = "{ [reason in DropReason]?: number }"))]
         pub drops: BTreeMap<String, u64>,
-        /// Datagrams that the kernel threw away because a receive buffer was full (SO_RXQ_OVFL).
+        /// Datagrams that the kernel threw away because a receive buffer was full.
         #[cfg_attr(test, ts(type = "number"))]
         pub socket_overflows: u64,
+        /// Datagrams that the kernel threw away because their UDP checksum was wrong; absent while there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional, type = "number"))]
+        pub bad_checksums: Option<u64>,
         /// Notifications that were left out by the rate limit.
         #[cfg_attr(test, ts(type = "number"))]
         pub events_suppressed: u64,
@@ -969,11 +973,12 @@ wire_types! {
         pub what: String,
     }
 
-    /// Notification `link`: a fact of a TAP changed without our doing.
+    /// Notification `link`: a fact of a TAP, or of the underlay interface below it, changed without our doing.
     pub struct LinkEvent {
         /// Name of the TAP device.
         pub network: String,
-        /// `up`, `down`, `mac`, `mtu`, `deleted`, `renamed`.
+        /// `up`, `down`, `mac`, `mtu`, `deleted`, `renamed`; `bridge-fdb`: somebody added that MAC with `bridge fdb`, which has no effect
+        /// here; `dev-deleted`, `dev-back`: the underlay interface of that name.
         pub what: String,
         /// The new value, where there is one.
         pub value: String,

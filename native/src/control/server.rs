@@ -56,6 +56,7 @@ pub fn serve(listener: &UnixListener, signals: &Signals, engine: &mut Engine) ->
             engine.take_reports();
         }
         if monitors.clone().any(ready) {
+            engine.take_underlay_events();
             engine.take_link_events();
             engine.take_neighbour_events();
         }

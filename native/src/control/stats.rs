@@ -41,6 +41,7 @@ fn network_stats(held: &Held) -> NetworkStats {
 impl Engine {
     pub(super) fn stats(&mut self, _: Empty) -> Result<Stats, RpcError> {
         let now = self.now();
+        self.losses.look(self.underlay.losses());
         let lanes = self.lanes.iter().enumerate().map(|(number, lane)| {
             let c = &lane.counters;
             LaneStats {
@@ -77,7 +78,8 @@ impl Engine {
             lanes: lanes.collect(),
             peers,
             drops: drops(all.clone().map(|counters| &counters.drops)),
-            socket_overflows: self.underlay.overflows(),
+            socket_overflows: self.losses.ours.overflows,
+            bad_checksums: Some(self.losses.ours.checksums).filter(|count| *count > 0),
             events_suppressed: self.events.suppressed + all.map(|counters| counters.reports_lost.get()).sum::<u64>(),
         })
     }

@@ -27,8 +27,8 @@ pub struct Underlay {
     /// One socket a multicast group, at the first lane.
     groups: BTreeMap<Listen, Sockets>,
     pools: BTreeMap<PoolSpec, Pool>,
-    /// Overflows of sockets that are closed.
-    overflows: u64,
+    /// Losses of sockets that are closed.
+    losses: u64,
 }
 
 impl Underlay {
@@ -73,7 +73,7 @@ impl Underlay {
         if let Some(sockets) = self.sockets.remove(listen) {
             for (lane, socket) in lanes.iter().zip(&sockets.by_lane) {
                 lane.remove_socket(socket);
-                self.overflows += socket.overflows();
+                self.losses += socket.losses();
             }
         }
     }
@@ -95,6 +95,15 @@ impl Underlay {
         Ok(())
     }
 
+    /// Becomes a member again, where the kernel forgot it with the interface.
+    pub fn rejoin(&self, group: &Listen) -> Result<(), SysError> {
+        let sockets = self.groups.get(group).map_or(&[][..], |sockets| &sockets.by_lane);
+        sockets.iter().try_for_each(|socket| match socket.join(&group.endpoint) {
+            Err(error) if error.errno != libc::EADDRINUSE => Err(error),
+            _ => Ok(()),
+        })
+    }
+
     /// One user less; the last one leaves the group.
     pub fn leave(&mut self, lanes: &[lane::Handle], group: &Listen) {
         let Some(sockets) = self.groups.get_mut(group) else { return };
@@ -104,7 +113,7 @@ impl Underlay {
         {
             for (lane, socket) in lanes.iter().zip(&sockets.by_lane) {
                 lane.remove_socket(socket);
-                self.overflows += socket.overflows();
+                self.losses += socket.losses();
             }
         }
     }
@@ -124,7 +133,7 @@ impl Underlay {
         for sockets in self.sockets.values_mut() {
             for socket in sockets.by_lane.drain(number.min(sockets.by_lane.len())..) {
                 lane.remove_socket(&socket);
-                self.overflows += socket.overflows();
+                self.losses += socket.losses();
             }
         }
     }
@@ -175,9 +184,9 @@ impl Underlay {
         self.pools.values().for_each(|pool| pool.pool.set_segments(on));
     }
 
-    /// Datagrams that the kernel threw away because a receive buffer was full.
-    pub fn overflows(&self) -> u64 {
-        self.overflows + self.receiving().map(|socket| socket.overflows()).sum::<u64>()
+    /// Datagrams for our sockets that the kernel threw away, whatever the cause.
+    pub fn losses(&self) -> u64 {
+        self.losses + self.receiving().map(|socket| socket.losses()).sum::<u64>()
     }
 }
 

@@ -77,6 +77,8 @@ impl Engine {
         let mtu = request.mtu.map(network::check_mtu).transpose()?;
         let pool = self.open_new(&request.network, &plan)?;
         let now = self.now();
+        // What somebody else did before is told before.
+        self.take_link_events();
         let held = self.held(&request.network)?;
         let settings = LinkSettings { mac: request.mac, mtu, up: request.up, ..Default::default() };
         let (before, after) = (held.spec.remote.or(held.spec.group), spec.remote.or(spec.group));
@@ -93,13 +95,14 @@ impl Engine {
             self.close_unused(&request.network, &plan);
             return Err(error);
         }
-        let state = self.commit(&request, spec, plan, pool)?;
+        let state = self.commit(&request.network, &settings, spec, plan, pool)?;
+        self.settle_link(&request.network);
         self.changed(&request.network, "updated");
         Ok(state)
     }
 
     /// Opens what the plan needs and the network has not; what was opened is closed again on failure. The new pool, if there is one.
-    fn open_new(&mut self, name: &str, plan: &Plan) -> Result<Option<Arc<SendPool>>, RpcError> {
+    pub(super) fn open_new(&mut self, name: &str, plan: &Plan) -> Result<Option<Arc<SendPool>>, RpcError> {
         let held = self.held(name)?;
         let (listen, group, pool) = (plan.listen != held.listen, plan.group != held.group, plan.pool != held.pool);
         let (gro, segments) = (self.offloads.udp_gro.active(), self.offloads.udp_segment.active());
@@ -124,7 +127,7 @@ impl Engine {
     }
 
     /// Closes what was opened for a plan that cannot be carried out.
-    fn close_unused(&mut self, name: &str, plan: &Plan) {
+    pub(super) fn close_unused(&mut self, name: &str, plan: &Plan) {
         let Some(held) = self.networks.get(name) else { return };
         let (listen, group, pool) = (plan.listen != held.listen, plan.group != held.group, plan.pool != held.pool);
         if listen {
@@ -136,20 +139,21 @@ impl Engine {
         }
     }
 
-    fn commit(
+    pub(super) fn commit(
         &mut self,
-        request: &NetworkUpdate,
+        name: &str,
+        settings: &LinkSettings,
         spec: NetworkSpec,
         plan: Plan,
         pool: Option<Arc<SendPool>>,
     ) -> Result<NetworkState, RpcError> {
         let now = self.now();
-        let held = self.held(&request.network)?;
+        let held = self.held(name)?;
         let slot = held.master.network.slot;
         let network = &mut held.master.network;
-        network.mac = request.mac.unwrap_or(network.mac);
-        network.mtu = request.mtu.unwrap_or(network.mtu);
-        held.up = request.up.unwrap_or(held.up);
+        network.mac = settings.mac.unwrap_or(network.mac);
+        network.mtu = settings.mtu.unwrap_or(network.mtu);
+        held.up = settings.up.unwrap_or(held.up);
         (network.learning, network.proxy, network.peersonly) = (spec.learning, spec.proxy, spec.peersonly);
         (network.local, network.underlay_mtu) = (spec.local, plan.underlay_mtu);
         let relabelled = network.options.flowlabel != plan.options.flowlabel;
@@ -164,7 +168,7 @@ impl Engine {
         let left = std::mem::replace(left, plan.pool.clone());
         held.spec = spec;
         let state = held.state();
-        self.publish(&request.network);
+        self.publish(name);
         if let Some(pool) = pool {
             self.lanes.iter().for_each(|lane| lane.set_pool(slot, Arc::clone(&pool)));
             self.underlay.close_pool(&left);

@@ -93,6 +93,8 @@ impl Engine {
         let snapshot = self.shared.snapshot.load();
         self.underlay.drain_errors(&mut |error| lane::path_error(&snapshot, &error, now));
         drop(snapshot);
+        self.losses.look(self.underlay.losses());
+        self.follow_lost_devices();
         if now.is_multiple_of(60) {
             self.faults.clear();
         }
@@ -119,29 +121,42 @@ impl Engine {
     pub fn take_link_events(&mut self) {
         let names: Vec<String> = self.networks.keys().cloned().collect();
         for name in names {
-            let Some(held) = self.networks.get_mut(&name) else { continue };
-            let Ok(seen) = held.monitor.read_events() else { continue };
-            let mut events = seen.events;
-            if seen.overrun
-                && let Ok(link) = held.netlink.link_by_index(held.ifindex)
-            {
-                // Events were lost: the current state stands for them.
-                events.push(link.map_or_else(
-                    || LinkEventRaw { index: held.ifindex, name: name.clone(), mac: None, mtu: 0, up: false, deleted: true },
-                    |link| LinkEventRaw {
-                        index: link.index,
-                        name: link.name,
-                        mac: link.mac,
-                        mtu: link.mtu,
-                        up: link.up,
-                        deleted: false,
-                    },
-                ));
-            }
-            for event in events {
+            for event in self.seen_of(&name) {
                 self.link_event(&name, &event);
             }
         }
+    }
+
+    /// Reads what our own change of a TAP has brought about. The kernel tells of it before it answers, and what it told on the way is of
+    /// the past: only the last word can be somebody else's.
+    pub(super) fn settle_link(&mut self, name: &str) {
+        if let Some(event) = self.seen_of(name).pop() {
+            self.link_event(name, &event);
+        }
+    }
+
+    fn seen_of(&mut self, name: &str) -> Vec<LinkEventRaw> {
+        let Some(held) = self.networks.get_mut(name) else { return Vec::new() };
+        let Ok(seen) = held.monitor.read_events() else { return Vec::new() };
+        let mut events = seen.events;
+        events.retain(|event| event.index == held.ifindex);
+        if seen.overrun
+            && let Ok(link) = held.netlink.link_by_index(held.ifindex)
+        {
+            // Events were lost: the current state stands for them.
+            events.push(link.map_or_else(
+                || LinkEventRaw { index: held.ifindex, name: name.to_owned(), mac: None, mtu: 0, up: false, deleted: true },
+                |link| LinkEventRaw {
+                    index: link.index,
+                    name: link.name,
+                    mac: link.mac,
+                    mtu: link.mtu,
+                    up: link.up,
+                    deleted: false,
+                },
+            ));
+        }
+        events
     }
 
     fn link_event(&mut self, name: &str, event: &LinkEventRaw) {

@@ -8,6 +8,4 @@ pub mod netlink;
 pub mod netns;
 pub mod pool;
 pub mod send;
-pub mod steering;
-pub mod tap;
-pub mod udp;
+pub mod snmp;

@@ -225,8 +225,8 @@ impl ReceiveSocket {
         self.fd.as_raw_fd()
     }
 
-    /// Datagrams that the kernel threw away because the receive buffer was full.
-    pub fn overflows(&self) -> u64 {
+    /// Datagrams that the kernel threw away: the receive buffer was full, the checksum wrong, or the filter refused them.
+    pub fn losses(&self) -> u64 {
         const WORDS: usize = 9; // SK_MEMINFO_VARS
         const DROPS: usize = 8; // SK_MEMINFO_DROPS
         let mut words = [0u32; WORDS];

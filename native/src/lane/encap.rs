@@ -303,7 +303,7 @@ fn answer(
                 arp::Arp::Swallow => return Err(DropReason::TxArpSwallowed),
                 arp::Arp::Malformed => return Err(DropReason::TxArpMalformed),
             };
-            let lladdr = known(context, device, network, request.target.into()).ok_or(DropReason::TxArpUnanswered)?;
+            let lladdr = answering(context, device, network, request.target.into()).ok_or(DropReason::TxArpUnanswered)?;
             device.counters.arp_replies.add(1);
             reply(context, device, &arp::reply(&request, lladdr))
         }
@@ -313,13 +313,18 @@ fn answer(
                 nd::Nd::Malformed => return Err(DropReason::TxNdMalformed),
                 nd::Nd::Other => return Ok(false),
             };
-            let lladdr = known(context, device, network, solicitation.target.into()).ok_or(DropReason::TxNdUnanswered)?;
+            let lladdr = answering(context, device, network, solicitation.target.into()).ok_or(DropReason::TxNdUnanswered)?;
             let router = network.fdb.get(&lladdr).is_some_and(|entry| entry.router);
             device.counters.nd_replies.add(1);
             reply(context, device, &nd::advertisement(&solicitation, lladdr, router))
         }
         _ => Ok(false),
     }
+}
+
+/// The MAC that the proxy answers with.
+fn answering(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<Mac> {
+    known(context, device, network, ip).filter(|lladdr| !network.is_local(*lladdr))
 }
 
 fn known(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<Mac> {

@@ -119,6 +119,13 @@ impl Network {
         self.neighbours.lookup(address).or_else(|| self.kernel_neighbours.get(&address).copied())
     }
 
+    /// True where the FDB has the unspecified address for a MAC, which means that it is on this side of the tunnel: whoever has it answers
+    /// for itself, and the proxy does not (`arp_reduce`).
+    pub fn is_local(&self, mac: Mac) -> bool {
+        let first = self.fdb.get(&mac).and_then(|entry| entry.targets.first());
+        first.is_some_and(|target| target.address.ip().is_unspecified())
+    }
+
     /// Where a frame for `destination` goes: exact match (multicast and broadcast entries included), then the flood list.
     pub fn targets(&self, destination: Mac) -> Option<&Arc<FdbTargets>> {
         self.fdb.get(&destination).or_else(|| self.fdb.get(&Mac::ZERO))

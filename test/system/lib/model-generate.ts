@@ -210,8 +210,10 @@ class State {
       [4, v6 ? 'ff0e::1' : '239.1.1.1'],
       [2, v6 ? '10.245.1.11' : 'fd00:245::11'],
     ]);
-    const port = random.chance(8) ? random.pick([9998, 9999, 0]) : undefined;
-    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24]) : undefined;
+    // The network's own, spelled out, is the same destination as where it is left out.
+    const own = networkOf(network);
+    const port = random.chance(8) ? random.pick([9998, 9999, 0, own.port]) : undefined;
+    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24, own.vni]) : undefined;
     return { ip, ...(port === undefined ? {} : { port }), ...(vni === undefined ? {} : { vni }) };
   }
 

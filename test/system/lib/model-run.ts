@@ -117,8 +117,8 @@ export class Run {
       // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
       // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
       if (outer.checksum === 'wrong') {
-        this.#count('socket overflows');
-        this.#allow('socket overflows', 1);
+        this.#count('bad checksums');
+        this.#allow('bad checksums', 1);
         return;
       }
       if (outer.checksum === 'zero' && outer.source.includes(':')) return;
@@ -252,6 +252,7 @@ export class Run {
     const counters: Counters = new Map();
     for (const [reason, count] of Object.entries(stats.drops)) counters.set(`drop ${reason}`, count ?? 0);
     counters.set('socket overflows', stats.socket_overflows);
+    counters.set('bad checksums', stats.bad_checksums ?? 0);
     for (const network of stats.networks) putCounters(counters, network);
     return counters;
   }

@@ -17,9 +17,10 @@ test('what is as ip link makes it is not named', () => {
 test('what differs is named in the words that make it', () => {
   const words =
     'group 239.1.1.1 dev eth0 srcport 5000 5002 dstport 8472 nolearning proxy proxy-flood peersonly rsc l2miss l3miss tos 0xb8 ' +
-    'ttl 7 df inherit flowlabel 0x12345 noudpcsum udp6zerocsumtx udp6zerocsumrx gbp reserved_bits 0xf7ffffff00000000 ageing 5 ' +
-    'maxaddress 9 maxperpeer 8 maxmoves 7 netns blue';
+    'ttl 7 df inherit noudpcsum gbp reserved_bits 0xf7ffffff00000000 ageing 5 maxaddress 9 maxperpeer 8 maxmoves 7 netns blue';
   assert.equal(shown(words), `vxlan id 2 ${words} queues 1 owner hand`);
+  const over6 = 'remote fd00::1 dstport 4789 learning flowlabel 0x12345 udp6zerocsumtx udp6zerocsumrx ageing 300';
+  assert.equal(shown(over6), `vxlan id 2 ${over6} queues 1 owner hand`);
 });
 
 test('what is shown can be pasted into link add', () => {

@@ -322,9 +322,19 @@ test('every word of bridge fdb that is not served is refused by its name', () =>
   }
 });
 
-test('fdb show and neigh show take a device and nothing else', () => {
-  assert.deepEqual(parseFdbShow(words('dev vx0')), { network: 'vx0' });
-  assert.deepEqual(parseFdbShow([]), { network: undefined });
+test('fdb show takes filters, neigh show a device and nothing else', () => {
+  const all = { network: undefined, mac: undefined, dst: undefined, state: undefined };
+  assert.deepEqual(parseFdbShow([]), all);
+  assert.deepEqual(parseFdbShow(words('dev vx0')), { ...all, network: 'vx0' });
+  assert.deepEqual(parseFdbShow(words('dev vx0 02:00:00:00:00:0B dst 10.245.1.4 state static')), {
+    network: 'vx0',
+    mac: '02:00:00:00:00:0b',
+    dst: '10.245.1.4',
+    state: 'static',
+  });
+  assert.deepEqual(parseFdbShow(words('dynamic self')), { ...all, state: 'dynamic' });
+  assert.throws(() => parseFdbShow(words('state stale')), /"stale" is none of static, permanent, dynamic/);
+  assert.throws(() => parseFdbShow(words('dynamic static')), /the state is given twice/);
   assert.deepEqual(parseNeighShow(words('dev vx0')), { network: 'vx0' });
   assert.throws(() => parseFdbShow(words('br br0')), /br is not served yet/);
   assert.throws(() => parseFdbShow(words('vx0')), /unknown word "vx0"/);

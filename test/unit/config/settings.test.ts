@@ -58,6 +58,8 @@ const DEFAULTS: Settings = {
   takeOverLease: false,
   offlineStart: true,
   logLevel: 'info',
+  links: [],
+  options: [],
   networks: [],
 };
 
@@ -238,7 +240,9 @@ test('several networks in the file, with settings of their own', () => {
   const { networks } = load(`--config ${path}`);
   assert.deepEqual(
     networks.map(({ settings }) => [
-      settings.datastore.type === 'etcd' ? settings.datastore.prefix : settings.datastore.path,
+      'path' in settings.datastore
+        ? settings.datastore.path
+        : 'prefix' in settings.datastore && settings.datastore.prefix,
       settings.subnetFile,
       settings.netns,
       settings.device,

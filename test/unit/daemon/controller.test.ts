@@ -37,7 +37,11 @@ test('the controller tells its state on its socket, and nobody is there when it 
   const board = new StatusBoard({ version: '1', instance: 'socket', source: 'file' });
   const leases = [{ key: 'k', subnet: '10.246.13.0/24', publicIp: '10.245.1.4', mac: null }];
   assert.equal(await askController(paths('socket')), undefined);
-  const server = await serveController(paths('socket'), { status: () => board.show(), leases: () => leases });
+  const server = await serveController(paths('socket'), {
+    status: () => board.show(),
+    leases: () => leases,
+    misses: () => [],
+  });
   try {
     assert.deepEqual(await askController(paths('socket')), JSON.parse(JSON.stringify(board.show())));
     assert.deepEqual(await askLeases(paths('socket')), leases);
@@ -49,7 +53,11 @@ test('the controller tells its state on its socket, and nobody is there when it 
 
 test('nonsense on the socket is answered or cut off, and the next asker is served', async () => {
   const board = new StatusBoard({ version: '1', instance: 'nonsense', source: 'file' });
-  const server = await serveController(paths('nonsense'), { status: () => board.show(), leases: () => [] });
+  const server = await serveController(paths('nonsense'), {
+    status: () => board.show(),
+    leases: () => [],
+    misses: () => [],
+  });
   const say = async (text: string): Promise<string> =>
     await new Promise((resolve) => {
       let heard = '';

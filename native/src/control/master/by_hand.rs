@@ -50,7 +50,7 @@ impl Master {
             _ => {}
         }
         if !self.fdb.contains_key(&mac) {
-            self.check_room(1, 0)?;
+            self.check_room(Growth { new: 1, gone: 0 }, Growth::default())?;
         }
         self.set_mac(Source::Hand, mac, value, now, &mut Changes::default());
         Ok(())
@@ -147,7 +147,7 @@ impl Master {
             EntryVerb::Add if held => return Err(RpcError::new("EEXIST", format!("{prefix} has an entry: use replace"))),
             _ => {}
         }
-        self.check_room(0, 1)?;
+        self.check_room(Growth::default(), Growth { new: 1, gone: 0 })?;
         self.set_prefix(Source::Hand, prefix, lladdr, &mut Changes::default());
         Ok(())
     }

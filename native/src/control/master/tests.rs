@@ -170,6 +170,26 @@ fn learned_entries_move_age_and_end_at_the_limit() {
 }
 
 #[test]
+fn what_goes_makes_room_for_what_comes_in_one_request() {
+    let mut master = master(2);
+    master.replace(replace(1, vec![entry(1, 1), entry(2, 2)], vec![]), 0).unwrap();
+    master.replace(replace(2, vec![entry(3, 3), entry(4, 4)], vec![]), 0).unwrap();
+    assert_eq!((master.fdb_len(), destination(&master, 3), destination(&master, 1)), (2, Some(ip(3)), None));
+    let more = TablesPatch { fdb_remove: vec![mac(3), mac(3)], fdb_set: vec![entry(5, 5)], ..patch(2) };
+    master.patch(more, 0).unwrap();
+    assert_eq!((master.fdb_len(), destination(&master, 5)), (2, Some(ip(5))));
+    let too_many = master.replace(replace(4, vec![entry(1, 1), entry(2, 2), entry(5, 5)], vec![]), 0);
+    assert_eq!(too_many.unwrap_err().data.name, "ENOSPC");
+    // Where somebody else has an entry for the MAC, nothing becomes free.
+    master.change_fdb(EntryVerb::Add, mac(4), Some(to(9)), None, None, 0).unwrap();
+    let refused = master.replace(replace(5, vec![entry(1, 1), entry(5, 5)], vec![]), 0);
+    assert_eq!(refused.unwrap_err().data.name, "ENOSPC");
+    master.limits.entries = 1;
+    master.replace(replace(6, vec![entry(4, 1), entry(5, 6)], vec![]), 0).unwrap();
+    assert_eq!((master.fdb_len(), destination(&master, 5)), (2, Some(ip(6))), "a lower limit keeps no table from its changes");
+}
+
+#[test]
 fn a_flush_removes_exactly_what_matches_and_leaves_the_datastore_its_own() {
     let mut master = master(0);
     let none = FdbFlush { network: "x".into(), state: None, dst: None, port: None, vni: None, via: None, router: None };

@@ -43,6 +43,9 @@ const BATCH: usize = 256;
 #[derive(Debug)]
 pub struct LinkMonitor {
     socket: Socket,
+    /// Something was thrown away, and the queue has not been empty since: until then more may be, without another word (af_netlink.c,
+    /// `netlink_overrun`).
+    overrun: bool,
 }
 
 impl LinkMonitor {
@@ -50,7 +53,7 @@ impl LinkMonitor {
     pub fn open(netns: &Netns) -> Result<LinkMonitor, SysError> {
         let socket = netns.run(|| Socket::subscribed(libc::RTMGRP_LINK as u32, libc::SOCK_NONBLOCK))?;
         socket.set_receive_buffer(RECEIVE_BUFFER);
-        Ok(LinkMonitor { socket })
+        Ok(LinkMonitor { socket, overrun: false })
     }
 
     /// Readable when there is something for `read_events`; to be polled level-triggered.
@@ -58,14 +61,17 @@ impl LinkMonitor {
         self.socket.fd().as_fd()
     }
 
-    /// What has happened since the last call; nothing, if nothing has. An overrun comes with what was still there.
+    /// What has happened since the last call; nothing, if nothing has. An overrun is told once all that was still there has been.
     pub fn read_events(&mut self) -> Result<LinkEvents, SysError> {
         let mut found = LinkEvents::default();
         for _ in 0..BATCH {
             match self.socket.receive(0) {
                 Ok(Received::Datagram(datagram)) => found.events.extend(codec::messages(datagram).filter_map(|m| event(&m))),
-                Ok(Received::Overrun) => found.overrun = true,
-                Ok(Received::Nothing) => break,
+                Ok(Received::Overrun) => self.overrun = true,
+                Ok(Received::Nothing) => {
+                    found.overrun = std::mem::take(&mut self.overrun);
+                    break;
+                }
                 Err(error) => return Err(SysError::from_io("recvfrom", "link notifications", &error)),
             }
         }

@@ -61,6 +61,12 @@ pub fn parse(message: &Message<'_>) -> Option<CachedNeighbour> {
     Some(CachedNeighbour { index, address: address?, lladdr, state: u16_at(message.payload, 8)? })
 }
 
+/// The MAC in a message about an entry of any table.
+pub fn lladdr(message: &Message<'_>) -> Option<Mac> {
+    let found = attributes_after(message.payload, HEADER).find(|(kind, _)| *kind == NDA_LLADDR);
+    found.and_then(|(_, value)| value.first_chunk::<6>().copied()).map(Mac)
+}
+
 /// Asks for the caches of a family; since Linux 4.5 only for those of the link.
 pub fn get_all(family: i32, index: u32) -> Request {
     const NDA_IFINDEX: u16 = 8;

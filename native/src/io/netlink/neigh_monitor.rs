@@ -25,6 +25,9 @@ pub struct NeighbourEvent {
 pub struct NeighbourEvents {
     /// In the order in which they happened.
     pub events: Vec<NeighbourEvent>,
+    /// Entries that somebody added with `bridge fdb ... self`: the link's index and the MAC. On a TAP they are its own address list, and a
+    /// `dst` is passed over in silence (net/core/rtnetlink.c, `ndo_dflt_fdb_add`).
+    pub bridge_entries: Vec<(u32, Mac)>,
     /// The kernel threw notifications away because nobody read them in time: read the caches anew.
     pub overrun: bool,
 }
@@ -56,7 +59,12 @@ impl NeighbourMonitor {
         let mut found = NeighbourEvents::default();
         for _ in 0..BATCH {
             match self.socket.receive(0) {
-                Ok(Received::Datagram(datagram)) => found.events.extend(codec::messages(datagram).filter_map(|m| event(&m))),
+                Ok(Received::Datagram(datagram)) => {
+                    for message in codec::messages(datagram) {
+                        found.events.extend(event(&message));
+                        found.bridge_entries.extend(bridge_entry(&message));
+                    }
+                }
                 Ok(Received::Overrun) => self.overrun = true,
                 Ok(Received::Nothing) => {
                     found.overrun = std::mem::take(&mut self.overrun);
@@ -88,6 +96,16 @@ fn event(message: &Message<'_>) -> Option<NeighbourEvent> {
     Some(NeighbourEvent { index: entry.index, address: entry.address, lladdr })
 }
 
+/// What was added to a link's own list by hand; a bridge's table, of which the link is a port, is another (`NTF_MASTER`, or no flag).
+fn bridge_entry(message: &Message<'_>) -> Option<(u32, Mac)> {
+    const NTF_SELF: u8 = 0x02;
+    let is_added = message.kind == libc::RTM_NEWNEIGH && codec::u8_at(message.payload, 0)? == libc::AF_BRIDGE as u8;
+    if !is_added || codec::u8_at(message.payload, 10)? & NTF_SELF == 0 {
+        return None;
+    }
+    Some((codec::u32_at(message.payload, 4)?, neigh::lladdr(message)?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +130,19 @@ mod tests {
         }
         assert_eq!(told(7, libc::RTM_NEWNEIGH, 0x80), None, "a bridge's forwarding table");
         assert_eq!(told(2, libc::RTM_NEWLINK, 0x80), None);
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn an_entry_of_bridge_fdb_counts_where_it_was_added_to_the_link_itself() {
+        let told = |family: u8, kind: u16, flags: u8| {
+            let bytes = [family, 0, 0, 0, 7, 0, 0, 0, 0x80, 0, flags, 0, 10, 0, 2, 0, 2, 0, 0, 0, 0, 9, 0, 0];
+            bridge_entry(&Message { kind, flags: 0, sequence: 0, payload: &bytes })
+        };
+        assert_eq!(told(7, libc::RTM_NEWNEIGH, 0x02), Some((7, Mac([2, 0, 0, 0, 0, 9]))));
+        assert_eq!(told(7, libc::RTM_NEWNEIGH, 0x04), None, "a bridge's table");
+        assert_eq!(told(7, libc::RTM_NEWNEIGH, 0), None, "learned by a bridge");
+        assert_eq!(told(7, libc::RTM_DELNEIGH, 0x02), None);
+        assert_eq!(told(2, libc::RTM_NEWNEIGH, 0x02), None);
     }
 }
