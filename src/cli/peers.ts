@@ -15,13 +15,11 @@ export async function peers(context: Context, input: ParsedArguments): Promise<n
   const byAddress = new Map((leases ?? []).map((lease) => [lease.publicIp, lease]));
   const rows = seen.map((peer) => toRow(peer, peer.network === fed ? byAddress.get(peer.ip) : undefined));
   print(context, rows, (all) =>
-    table(['NETWORK', 'VTEP', 'SUBNET', 'MAC', 'RX', 'RX-PKTS', 'TX', 'TX-PKTS', 'HEARD'], all.map(describe), [
-      'RX',
-      'RX-PKTS',
-      'TX',
-      'TX-PKTS',
-      'HEARD',
-    ]),
+    table(
+      ['NETWORK', 'VTEP', 'SUBNET', 'MAC', 'RX', 'RX-PKTS', 'TX', 'TX-PKTS', 'HEARD', 'PATH-MTU'],
+      all.map(describe),
+      ['RX', 'RX-PKTS', 'TX', 'TX-PKTS', 'HEARD', 'PATH-MTU'],
+    ),
   );
   return EXIT_OK;
 }
@@ -36,6 +34,7 @@ function toRow(peer: PeerStats, lease: LeaseStatus | undefined) {
     rx: peer.rx,
     tx: peer.tx,
     last_heard: peer.last_heard ?? null,
+    path_mtu: peer.path_mtu ?? null,
   };
 }
 
@@ -50,5 +49,6 @@ function describe(row: ReturnType<typeof toRow>): string[] {
     bytes(row.tx.bytes),
     String(row.tx.packets),
     row.last_heard === null ? 'never' : `${duration(row.last_heard)} ago`,
+    row.path_mtu === null ? '-' : String(row.path_mtu),
   ];
 }

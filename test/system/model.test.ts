@@ -24,6 +24,8 @@ const REASONS: readonly DropReason[] = [
   'tx_no_destination',
   'tx_destination_unspecified',
   'tx_unroutable',
+  'tx_too_big',
+  'tx_recursion',
   'tx_arp_malformed',
   'tx_arp_unanswered',
   'tx_arp_swallowed',
@@ -41,7 +43,15 @@ const REASONS: readonly DropReason[] = [
   'rx_source_mac_conflict',
   'rx_ecn',
 ];
-const OTHERS = ['arp replies', 'nd replies', 'partial checksums', 'whole superframes', 'rx packets', 'tx packets'];
+const OTHERS = [
+  'arp replies',
+  'nd replies',
+  'partial checksums',
+  'whole superframes',
+  'rx packets',
+  'tx packets',
+  'too big replies',
+];
 
 const RIGS: readonly (RigOptions & { readonly share: number })[] = [
   { lanes: 1, underlay: 'wire', share: 0.5 },

@@ -158,6 +158,14 @@ function damaged(random: Random, frame: Buffer): Buffer {
   return changed;
 }
 
+/** What this endpoint sends to a peer, or nearly, routed into the tunnel. */
+export function ownDatagram(random: Random, macs: Macs, tunnel: { local: string; port: number }, peer: string): Buffer {
+  const port = random.chance(80) ? tunnel.port : random.int(1, 40);
+  const fields = { source: tunnel.local, destination: peer, protocol: UDP };
+  const packet = ip(fields, udp([50_000, port], Buffer.from('0800000000002a00', 'hex')));
+  return sign(ethernet(macs.to, macs.from, etherTypeOf(packet), packet, tagsOf(random)));
+}
+
 /** Neither ARP nor IP, or an IP ethertype with no IP behind it. */
 export function otherFrame(random: Random, macs: Macs): Buffer {
   const type = random.pick([0x88cc, 0x0026, 0x1234, 0x8847, IPV4, IPV6, VLAN, QINQ]);
