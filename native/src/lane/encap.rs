@@ -16,6 +16,9 @@ use std::net::IpAddr;
 
 /// Frames or superframes taken from a TAP in one turn.
 pub const FRAMES: usize = 64;
+/// Messages after which a turn ends: a flood to 1,000 VTEPs would make 64,000 of 64 frames, and the lane would do nothing else for
+/// hundreds of milliseconds.
+const MESSAGES: usize = 1024;
 /// What is read in one turn lies here, packed: small frames share few pages, large ones end the turn early.
 const ARENA: usize = 512 * 1024;
 /// Room for one superframe (64 KiB and its headers) with its virtio header.
@@ -71,6 +74,9 @@ pub fn serve(context: &mut Context, device: &Device, out: &mut Out) {
         // A single frame last time means that this one is likely alone, too: it leaves before the next look at the queue.
         if taken == 1 && out.alone {
             send(context, device, out);
+        }
+        if out.batch.len() >= MESSAGES {
+            break;
         }
     }
     out.alone = taken == 1;
