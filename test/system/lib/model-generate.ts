@@ -245,8 +245,8 @@ class State {
       [4, v6 ? 'ff0e::1' : '239.1.1.1'],
       [2, v6 ? '10.245.1.11' : 'fd00:245::11'],
     ]);
-    const port = random.chance(8) ? random.pick([9998, 9999, 0]) : undefined;
-    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24]) : undefined;
+    const port = random.chance(8) ? random.pick([9998, 9999, 0, networkOf(network).port]) : undefined;
+    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24, networkOf(network).vni]) : undefined;
     // Whoever is not there would be asked for on the other interface, and not be found.
     const via = peersOf(network).includes(ip) && random.chance(5) ? OTHER_DEVICE : undefined;
     return {

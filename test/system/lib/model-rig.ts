@@ -123,6 +123,9 @@ export const KERNEL_NETWORKS: readonly Options[] = [0, 1, 2, 3, 4, 5, 6, 7].map(
   learning: (number & 2) !== 0 && number < 4,
 }));
 
+/** In a run of scripts/nightly.sh: what the dataplane is to do without. */
+export const OFFLOADS_OFF = process.env.VTEPD_TEST_OFFLOADS_OFF?.split(' ').filter((word) => word !== '') ?? [];
+
 export interface RigOptions {
   readonly lanes: number;
   /**
@@ -185,6 +188,8 @@ let rigs = 0;
 
 export class ModelRig {
   readonly client: DataplaneClient;
+  /** Where the dataplane runs. */
+  readonly dut: Netns;
   /** On the TAPs. */
   readonly tap: Frames;
   /** On the underlay. */
@@ -195,7 +200,15 @@ export class ModelRig {
   /** When ICMP errors were asked for. */
   #answers: number[] = [];
 
-  private constructor(client: DataplaneClient, tap: Frames, net: Frames, teardown: Teardown, ordered: boolean) {
+  private constructor(
+    dut: Netns,
+    client: DataplaneClient,
+    tap: Frames,
+    net: Frames,
+    teardown: Teardown,
+    ordered: boolean,
+  ) {
+    this.dut = dut;
     this.ordered = ordered;
     this.client = client;
     this.tap = tap;
@@ -237,6 +250,10 @@ export class ModelRig {
       await client.request('network.create', spec);
       await deafen(tapNs, options.name);
     }
+    await eventually('the offloads of this run are off', async () => {
+      const states = await client.request('offloads.show', {});
+      return OFFLOADS_OFF.every((name) => states.find(({ offload }) => offload === name)?.active === false);
+    });
     const tap = await Frames.on(
       tapNs,
       NETWORKS.map((network) => network.name),
@@ -244,7 +261,7 @@ export class ModelRig {
     teardown.defer('frames on the TAPs', () => tap.close());
     const net = await Frames.on(netNs, ['eth0', OTHER_DEVICE]);
     teardown.defer('frames on the underlay', () => net.close());
-    return new ModelRig(client, tap, net, teardown, lanes === 1);
+    return new ModelRig(dut, client, tap, net, teardown, lanes === 1);
   }
 
   destroy(): Promise<void> {

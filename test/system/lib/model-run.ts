@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { DataplaneError } from '../../../src/dataplane/client.ts';
 import type { NetworkStats, TablesDump } from '../../../src/dataplane/protocol.ts';
 import { type Endpoint, type FromTap, type FromWire, portsOf } from '../../model/endpoint.ts';
+import { GSO_ECN, GSO_UDP_L4, onTheWire, type Virtio } from '../../model/offload.ts';
 import { type Ethernet, ethernetOf, ipOf, transportOf } from '../../model/packet.ts';
 import { type FdbValue, Refusal } from '../../model/tables.ts';
 import { type Action, actionWords, type Change } from './model-actions.ts';
@@ -22,7 +23,17 @@ import {
   visible,
 } from './model-compare.ts';
 import { type OuterDatagram, outerDatagrams, outerFrames, pathErrorFrame } from './model-outer.ts';
-import { DUT_MAC, freshModel, LOCAL4, LOCAL6, type ModelRig, NET_MAC, NETWORKS, OTHER_DEVICE } from './model-rig.ts';
+import {
+  DUT_MAC,
+  freshModel,
+  LOCAL4,
+  LOCAL6,
+  type ModelRig,
+  NET_MAC,
+  NETWORKS,
+  OFFLOADS_OFF,
+  OTHER_DEVICE,
+} from './model-rig.ts';
 
 const RANGES = NETWORKS.map(portsOf);
 
@@ -123,37 +134,45 @@ export class Run {
   #predict(step: Step, action: Action): void {
     step.actions.push(action);
     if (action.kind === 'tap') {
-      const outcome = this.#model.fromTap(action.network, action.frame, action.virtio);
-      this.#countTap(action.network, outcome);
-      step.sent.push(...outcome.sent.map((sent) => ({ ...sent, payload: Buffer.from(sent.payload) })));
-      const back = [...outcome.replies, ...outcome.tooBig];
-      step.frames.push(...back.map((frame) => ({ network: action.network, frame, cut: false })));
-      step.answers += outcome.tooBig.length;
+      for (const [frame, virtio] of handedOver(action)) this.#predictTap(step, action, frame, virtio);
       // Whether it comes from this tunnel depends on who is a peer.
       if (step.answers >= ANSWERS_A_SECOND / 2 || isFromUnderlay(action)) step.mustEnd = true;
     } else if (action.kind === 'wire') {
-      const { outer, payload } = action;
-      // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
-      // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
-      if (outer.checksum === 'wrong') {
-        this.#count('socket overflows');
-        this.#allow('socket overflows', 1);
-        return;
-      }
-      const { source, port } = outer;
-      const checksum = outer.checksum !== 'zero';
-      const outcome = this.#model.fromWire({ source, port, ecn: outer.tos & 3, checksum, payload });
-      this.#countWire(outcome);
-      const network = outcome.network ?? '';
-      step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
-      if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
-        const { what, mac, ip } = outcome.learned;
-        const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
-        this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
-        step.learned(network, outcome.learned);
-        // Which of two MACs gets the last place depends on the lane that is faster.
-        if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
-      }
+      this.#predictWire(step, action);
+    }
+  }
+
+  #predictTap(step: Step, action: Action & { kind: 'tap' }, frame: Buffer, virtio: Virtio): void {
+    const outcome = this.#model.fromTap(action.network, frame, virtio);
+    this.#countTap(action.network, outcome);
+    step.sent.push(...outcome.sent.map((sent) => ({ ...sent, payload: Buffer.from(sent.payload) })));
+    const back = [...outcome.replies, ...outcome.tooBig];
+    step.frames.push(...back.map((each) => ({ network: action.network, frame: each, cut: false })));
+    step.answers += outcome.tooBig.length;
+  }
+
+  #predictWire(step: Step, action: Action & { kind: 'wire' }): void {
+    const { outer, payload } = action;
+    // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
+    // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
+    if (outer.checksum === 'wrong') {
+      this.#count('socket overflows');
+      this.#allow('socket overflows', 1);
+      return;
+    }
+    const { source, port } = outer;
+    const checksum = outer.checksum !== 'zero';
+    const outcome = this.#model.fromWire({ source, port, ecn: outer.tos & 3, checksum, payload });
+    this.#countWire(outcome);
+    const network = outcome.network ?? '';
+    step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
+    if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
+      const { what, mac, ip } = outcome.learned;
+      const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
+      this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
+      step.learned(network, outcome.learned);
+      // Which of two MACs gets the last place depends on the lane that is faster.
+      if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
     }
   }
 
@@ -460,6 +479,14 @@ class Step {
     const mac = innerOf(action)?.source;
     return this.actions.some((each) => innerOf(each)?.[each.kind === 'tap' ? 'destination' : 'source'] === mac);
   }
+}
+
+/** What the endpoint reads from its TAP: without the offload, the kernel cuts superframes before. */
+function handedOver({ frame, virtio }: Action & { kind: 'tap' }): [Buffer, Virtio][] {
+  if (virtio.gso === undefined) return [[frame, virtio]];
+  const offload = (virtio.gso.kind & ~GSO_ECN) === GSO_UDP_L4 ? 'tap_uso' : 'tap_tso';
+  if (!OFFLOADS_OFF.includes(offload)) return [[frame, virtio]];
+  return (onTheWire(frame, virtio) ?? []).map((segment) => [segment, {}]);
 }
 
 function isFromUnderlay(action: Action): boolean {
