@@ -16,7 +16,7 @@ const SEED = Number(process.env.VTEPD_MODEL_SEED ?? Math.floor(Math.random() * 2
 const BROADCAST = 'ff:ff:ff:ff:ff:ff';
 /** IEEE 802 local experimental Ethernet type. */
 const OURS = 0x88b5;
-const FRAMES = 2_000;
+const FRAMES = 1_000;
 
 test(`VNIs on one port: ${FRAMES} random frames each way, none strays, each VNI counts its own (seed ${SEED})`, async () => {
   const random = new Random(SEED);

@@ -315,7 +315,7 @@ export class Run {
     net.flush();
     await net.sync();
     const least = Date.now() + (expected === before ? QUEUES_EMPTIED_MS : 0);
-    const until = least + this.#options.patienceMs;
+    const until = least + Math.max(this.#options.patienceMs, QUEUES_EMPTIED_MS);
     for (;;) {
       const { peers } = await client.request('stats', {});
       const held = peers.flatMap(({ network, ip, path_mtu: mtu }) =>
