@@ -1,10 +1,20 @@
 #!/usr/bin/env bash
 # `npm run bench -- OPTIONS`: installs and builds what is missing, then measures. `npm run bench -- --help` says what there is.
+# `npm run bench -- scale`: large tables instead.
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
 
 for word in "$@"; do
   case $word in -h | --help) exec node --import tsx bench/main.ts --help ;; esac
 done
+
+if [ "${1:-}" = scale ]; then
+  {
+    bash scripts/setup.sh build
+    use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh build"
+    [ -n "${VTEPD_DATAPLANE:-}" ] || bash scripts/build.sh --no-setup
+  } >&2
+  exec node --import tsx bench/scale.ts
+fi
 
 # With --json, standard output is the result and nothing else.
 {

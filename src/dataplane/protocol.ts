@@ -257,7 +257,7 @@ mtu: number,
  */
 up: boolean, 
 /**
- * TAP queues in use, one a lane.
+ * TAP queues in use: 16 a lane, one where the kernel cannot steer flows.
  */
 queues: number, 
 /**
@@ -1340,7 +1340,7 @@ offload: string,
 enabled: boolean, };
 
 /**
- * `lanes.set`: how many lanes move packets, 1 to 64. Takes effect at once; frames that wait in the TAP queue of a lane that
+ * `lanes.set`: how many lanes move packets, 1 to 16. Takes effect at once; frames that wait in the TAP queue of a lane that
  * ends are lost.
  */
 export type LanesSet = { 

@@ -4,7 +4,7 @@ import { ipAt, macAt, macBytes } from './bytes.ts';
 
 /** What the proxy is asked for, or why it is silent. */
 export type ArpVerdict =
-  | { readonly ask: string; readonly answer: (lladdr: string) => Buffer }
+  | { readonly ask: string; readonly answer: (lladdr: string, router: boolean) => Buffer }
   | { readonly drop: DropReason };
 
 export function readArp(frame: Buffer): ArpVerdict {

@@ -9,11 +9,24 @@ import type { Destination, DropReason, NetworkUpdate } from '../../src/dataplane
 import { familyOf, type Ip, parseIp } from '../../src/net/ip.ts';
 import { type Prefix, prefixContains } from '../../src/net/prefix.ts';
 import { readArp } from './arp.ts';
-import { isMulticastMac, onesSum, ZERO_MAC } from './bytes.ts';
+import { isMulticastMac, macAt, macBytes, onesSum, ZERO_MAC } from './bytes.ts';
 import { decapsulate, outerEcn } from './ecn.ts';
+import { tooBig } from './icmp.ts';
 import { readNd } from './nd.ts';
 import { onTheWire, segments, type Virtio } from './offload.ts';
-import { ARP, checksumOk, ethernetOf, headerChecksumOk, IPV4, IPV6, pseudoHeader, TCP, transportOf } from './packet.ts';
+import {
+  ARP,
+  checksumOk,
+  ethernetOf,
+  headerChecksumOk,
+  IPV4,
+  IPV6,
+  ipOf,
+  pseudoHeader,
+  TCP,
+  transportOf,
+  UDP,
+} from './packet.ts';
 import { type Learning, Tables } from './tables.ts';
 
 export interface Options {
@@ -28,6 +41,24 @@ export interface Options {
   readonly tos?: number | 'inherit';
   /** Absent: `unset`, the underlay may fragment. */
   readonly df?: 'unset' | 'set' | 'inherit';
+  /** UDP source ports, the last one exclusive; absent: `DYNAMIC_PORTS`. */
+  readonly srcport?: { readonly min: number; readonly max: number };
+  /** Of the outer IPv6 header; absent: 0. */
+  readonly flowlabel?: number;
+  /** False: no UDP checksum over IPv4. */
+  readonly udpcsum?: boolean;
+  /** True: no UDP checksum over IPv6. */
+  readonly udp6zerocsumtx?: boolean;
+  /** True: datagrams without UDP checksum are taken over IPv6. */
+  readonly udp6zerocsumrx?: boolean;
+  /** Header bits that may be set in what is received, as 64 bits in text. */
+  readonly reserved_bits?: string;
+  /** True: group-based policy headers are taken, and stripped. */
+  readonly gbp?: boolean;
+  /** True: what is for a router's MAC goes straight to the neighbour that it is for. */
+  readonly rsc?: boolean;
+  /** True: what the proxy cannot answer is carried like any other frame. */
+  readonly proxy_flood?: boolean;
   mac: string;
   mtu: number;
   proxy: boolean;
@@ -35,14 +66,29 @@ export interface Options {
   peersonly: boolean;
 }
 
+/** RFC 7348 §5: the dynamic range. */
+export const DYNAMIC_PORTS = { min: 49_152, max: 65_536 };
+/** RFC 7348 §5, and draft-smith-vxlan-group-policy: G flag, "don't learn", "policy applied", group. */
+const I_FLAG = 1n << 59n;
+const VNI_BITS = 0xffff_ff00n;
+const GBP_BITS = 0x80ff_ffff_0000_0000n;
+/** Lowest path MTU that is believed (the kernel's `min_pmtu`; RFC 8200 §5). */
+const FLOOR = { 4: 552, 6: 1280 } as const;
+
 /** What the underlay can do: the routes that there are, the longest packet that it carries whole. */
 export interface Underlay {
   readonly routes: readonly Prefix[];
   readonly mtu: number;
 }
 
-/** One datagram on the underlay. Its source port is chosen by flow and only has to be the same for the same flow. */
+/** One datagram on the underlay. */
 export interface Sent {
+  /** The interface that it must leave by; absent: the route's. */
+  readonly via?: string;
+  /** Its source port is one of these, chosen by flow; it only has to be the same for the same flow. */
+  readonly ports: { readonly min: number; readonly max: number };
+  readonly checksum: 'right' | 'zero';
+  readonly flowlabel: number;
   readonly source: string;
   readonly to: string;
   readonly port: number;
@@ -54,10 +100,12 @@ export interface Sent {
 
 export interface FromTap {
   readonly sent: readonly Sent[];
-  /** Frames for the TAP itself. */
+  /** Frames for the TAP itself: the proxy's. */
   readonly replies: readonly Buffer[];
+  /** Likewise: ICMP errors about what does not fit. */
+  readonly tooBig: readonly Buffer[];
   readonly drops: readonly DropReason[];
-  readonly miss?: { readonly layer: 'l2' | 'l3'; readonly key: string };
+  readonly misses: readonly { readonly layer: 'l2' | 'l3'; readonly key: string }[];
 }
 
 /** A datagram as a UDP socket gives it. */
@@ -66,7 +114,20 @@ export interface Received {
   /** The socket that it came in at. */
   readonly port: number;
   readonly ecn: number;
+  /** It has a UDP checksum. */
+  readonly checksum: boolean;
   readonly payload: Buffer;
+}
+
+/** An ICMP error "too big", in what it quotes of a datagram. */
+export interface PathError {
+  readonly source: string;
+  readonly sourcePort: number;
+  readonly to: string;
+  readonly port: number;
+  /** The start of the datagram's payload, as far as it is quoted. */
+  readonly payload: Buffer;
+  readonly mtu: number;
 }
 
 export interface FromWire {
@@ -81,7 +142,7 @@ export interface FromWire {
   readonly superframe?: boolean;
 }
 
-const NOTHING: FromTap = { sent: [], replies: [], drops: [] };
+const NOTHING: FromTap = { sent: [], replies: [], tooBig: [], drops: [], misses: [] };
 
 export class Network {
   readonly options: Options;
@@ -130,58 +191,80 @@ export class Endpoint {
 
   // Out (§2.1).
 
-  fromTap(name: string, frame: Buffer, virtio: Virtio = {}): FromTap {
+  fromTap(name: string, whole: Buffer, virtio: Virtio = {}): FromTap {
     const network = this.network(name);
-    const ethernet = ethernetOf(frame);
+    const { options, tables } = network;
+    const ethernet = ethernetOf(whole);
     if (ethernet === undefined) return dropped('tx_runt');
+    const misses: FromTap['misses'][number][] = [];
+    const neighbour = (ip: string): string | undefined => {
+      const lladdr = tables.neighbour(ip);
+      if (lladdr === undefined) misses.push({ layer: 'l3', key: ip });
+      return lladdr;
+    };
 
     // §2.1 step 2, §2.5, §2.6: the proxy takes untagged ARP and solicitations, whatever becomes of them.
-    if (network.options.proxy && !ethernet.tagged) {
-      const verdict = ethernet.type === ARP ? readArp(frame) : ethernet.type === IPV6 ? readNd(frame) : 'forward';
+    if (options.proxy && !ethernet.tagged) {
+      const verdict = ethernet.type === ARP ? readArp(whole) : ethernet.type === IPV6 ? readNd(whole) : 'forward';
+      const isMalformed = typeof verdict === 'object' && 'drop' in verdict && verdict.drop !== 'tx_arp_swallowed';
       if (verdict !== 'forward') {
-        if ('drop' in verdict) return dropped(verdict.drop);
-        const lladdr = network.tables.neighbour(verdict.ask);
-        const silent = ethernet.type === ARP ? 'tx_arp_unanswered' : 'tx_nd_unanswered';
-        if (lladdr === undefined) return { ...dropped(silent), miss: { layer: 'l3', key: verdict.ask } };
+        const lladdr = 'ask' in verdict ? neighbour(verdict.ask) : undefined;
+        const entry = lladdr === undefined ? undefined : tables.entry(lladdr);
         // §2.5: without a destination the MAC is on this side, and whoever has it answers.
-        const first = network.tables.entry(lladdr)?.destinations[0];
-        if (first !== undefined && isUnspecified(first.ip)) return dropped(silent);
-        return { ...NOTHING, replies: [verdict.answer(lladdr)] };
+        const [first] = entry?.destinations ?? [];
+        const isHere = first !== undefined && isUnspecified(first.ip);
+        if ('ask' in verdict && lladdr !== undefined && !isHere) {
+          return { ...NOTHING, replies: [verdict.answer(lladdr, entry?.router === true)] };
+        }
+        const silent = ethernet.type === ARP ? 'tx_arp_unanswered' : 'tx_nd_unanswered';
+        // "Proxy, else flood": what is malformed dies all the same.
+        if (options.proxy_flood !== true || isMalformed)
+          return { ...dropped('drop' in verdict ? verdict.drop : silent), misses };
       }
     }
+    // A packet of this tunnel, routed into it again, would come back once more, larger each time.
+    if (isOwnTunnel(network, whole)) return { ...dropped('tx_recursion'), misses };
 
+    const frame = options.rsc === true ? shortcut(tables, whole, neighbour) : whole;
+    const to = macAt(frame, 0);
     // §2.1 steps 4-6: exact match, then the flood list, then nothing. §2.7: a miss is told for unicast only.
-    const destinations = network.tables.destinations(ethernet.destination);
+    const destinations = tables.destinations(to);
     if (destinations === undefined) {
-      const none = dropped('tx_no_destination');
-      return isMulticastMac(ethernet.destination)
-        ? none
-        : { ...none, miss: { layer: 'l2', key: ethernet.destination } };
+      if (!isMulticastMac(to)) misses.push({ layer: 'l2', key: to });
+      return { ...dropped('tx_no_destination'), misses };
     }
 
     const frames = onTheWire(frame, virtio);
-    if (frames === undefined) return dropped(virtio.gso === undefined ? 'tx_bad_virtio_header' : 'tx_bad_superframe');
+    const [first] = frames ?? [];
+    if (frames === undefined || first === undefined)
+      return { ...dropped(virtio.gso === undefined ? 'tx_bad_virtio_header' : 'tx_bad_superframe'), misses };
     const sent: Sent[] = [];
     const drops: DropReason[] = [];
+    const limits: number[] = [];
     // §2.1 step 7: one copy for each remote.
-    for (const to of destinations) {
-      if (isUnspecified(to.ip)) {
+    for (const destination of destinations) {
+      const { ip, via } = destination;
+      const limit = this.#limit(network, ip);
+      if (isUnspecified(ip)) {
         drops.push('tx_destination_unspecified');
-      } else if (!this.#routable(to.ip)) {
+      } else if (!mayFragment(options, frame) && VXLAN + first.length > limit) {
+        // §2.9; the first segment of a superframe is as long as any.
+        drops.push(...frames.map((): DropReason => 'tx_too_big'));
+        limits.push(limit);
+      } else if (via === undefined && !this.#routable(ip)) {
         drops.push(...frames.map((): DropReason => 'tx_unroutable'));
       } else {
-        for (const datagram of frames.map((each) => outerOf(network, each, to))) {
-          if (this.#fits(datagram)) sent.push(datagram);
-          else drops.push('tx_too_big');
-        }
+        sent.push(...frames.map((each) => outerOf(network, each, destination)));
       }
     }
-    return { sent, replies: [], drops };
+    // Its sender is told once, of the narrowest way.
+    const answer = limits.length > 0 ? tooBig(first, Math.min(...limits) - VXLAN - ethernet.network) : undefined;
+    return { sent, replies: [], tooBig: answer === undefined ? [] : [answer], drops, misses };
   }
 
-  /** §2.9: what may not be fragmented and is too long ends here. */
-  #fits({ df, payload, source }: Sent): boolean {
-    return !df || payload.length + (source.includes(':') ? 48 : 28) <= this.#underlay.mtu;
+  /** The longest UDP payload that reaches a peer in one piece. */
+  #limit({ family, tables }: Network, ip: string): number {
+    return (tables.pathMtu(ip) ?? this.#underlay.mtu) - (family === 6 ? 48 : 28);
   }
 
   #routable(ip: string): boolean {
@@ -190,21 +273,74 @@ export class Endpoint {
 
   // In (§2.4).
 
-  fromWire({ source, port, ecn, payload }: Received): FromWire {
+  fromWire({ source, port, ecn, payload, checksum }: Received): FromWire {
     const family = familyOf(parseIp(source));
-    if (payload.length < 8) return { frames: [], drop: 'rx_short' };
-    const flags = payload.readUInt8(0);
-    if ((flags & 0x08) === 0) return { frames: [], drop: 'rx_no_vni' };
-    if (flags !== 0x08 || payload.readUIntBE(1, 3) !== 0 || payload.readUInt8(7) !== 0) {
+    const here = this.networks.filter((each) => each.family === family && each.options.port === port);
+    // RFC 8200 §8.1: the kernel drops it before any socket that does not ask for such.
+    if (family === 6 && !checksum && !here.some(({ options }) => options.udp6zerocsumrx === true))
+      return { frames: [] };
+    if (payload.length < VXLAN) return { frames: [], drop: 'rx_short' };
+    const bits = payload.readBigUInt64BE(0);
+    if ((bits & I_FLAG) === 0n) return { frames: [], drop: 'rx_no_vni' };
+    const others = bits & ~(I_FLAG | VNI_BITS);
+    const network = here.find(({ options }) => options.vni === payload.readUIntBE(4, 3));
+    if ((others & ~(network === undefined ? 0n : acceptedBits(network.options))) !== 0n)
       return { frames: [], drop: 'rx_reserved_bits' };
-    }
-    const vni = payload.readUIntBE(4, 3);
-    const network = this.networks.find(
-      (each) => each.family === family && each.options.port === port && each.options.vni === vni,
-    );
     if (network === undefined) return { frames: [], drop: 'rx_unknown_vni' };
-    return { network: network.options.name, ...admit(network, payload.subarray(8), parseIp(source), ecn) };
+    return { network: network.options.name, ...admit(network, payload.subarray(VXLAN), parseIp(source), ecn) };
   }
+
+  /**
+   * §2.9: an error lowers a path MTU if it quotes what this endpoint could have sent: from a socket that listens for errors, which
+   * are those of networks that forbid fragmentation, with the VXLAN header, to the port and VTEP of a destination.
+   */
+  pathError({ source, sourcePort, to, port, payload, mtu }: PathError): void {
+    const family = familyOf(parseIp(to));
+    const listens = this.networks.some(
+      ({ options }) =>
+        options.df !== undefined && options.df !== 'unset' && options.local === source && isWithin(sourcePort, options),
+    );
+    if (!listens || payload.length < VXLAN) return;
+    const believed = Math.max(mtu, FLOOR[family]);
+    for (const { tables } of this.networks.filter((each) => each.family === family)) {
+      const sent = tables.couldHaveSent({ ip: to, port, header: payload.subarray(0, VXLAN) });
+      if (sent && believed < this.#underlay.mtu) tables.lowerPathMtu(to, believed);
+    }
+  }
+}
+
+const VXLAN = 8;
+
+function acceptedBits({ reserved_bits, gbp }: Options): bigint {
+  return BigInt(reserved_bits ?? 0) | (gbp === true ? GBP_BITS : 0n);
+}
+
+export function portsOf({ srcport }: Pick<Options, 'srcport'>): { readonly min: number; readonly max: number } {
+  return srcport ?? DYNAMIC_PORTS;
+}
+
+function isWithin(port: number, options: Options): boolean {
+  const { min, max } = portsOf(options);
+  return port >= min && port < max;
+}
+
+/** UDP from our own address to the tunnel's port of a VTEP that some table names. */
+function isOwnTunnel({ options, tables }: Network, frame: Buffer): boolean {
+  const ip = ipOf(frame);
+  if (ip === undefined || ip.protocol !== UDP || ip.body.length < 4) return false;
+  return (
+    ip.source === parseIp(options.local) && ip.body.readUInt16BE(2) === options.port && tables.isPeer(ip.destination)
+  );
+}
+
+/** §2.7: what is for a router's MAC goes to the neighbour that the packet is for, from the router's MAC. */
+function shortcut(tables: Tables, frame: Buffer, neighbour: (ip: string) => string | undefined): Buffer {
+  const { destination: router, tagged } = ethernetOf(frame) ?? { destination: ZERO_MAC, tagged: true };
+  const ip = ipOf(frame);
+  if (tagged || ip === undefined || isMulticastMac(router) || tables.entry(router)?.router !== true) return frame;
+  const lladdr = neighbour(ip.destination);
+  if (lladdr === undefined || lladdr === router) return frame;
+  return Buffer.concat([macBytes(lladdr), macBytes(router), frame.subarray(12)]);
 }
 
 function dropped(reason: DropReason): FromTap {
@@ -216,12 +352,17 @@ function outerOf({ options }: Network, frame: Buffer, to: Destination): Sent {
   const header = Buffer.from('0800000000000000', 'hex');
   header.writeUIntBE(to.vni ?? options.vni, 4, 3);
   const payload = Buffer.concat([header, frame]);
-  const place = { source: options.local, to: to.ip, port: to.port ?? options.port };
+  const place = { source: options.local, to: to.ip, port: to.port ?? options.port, ports: portsOf(options) };
+  const isV6 = to.ip.includes(':');
   return {
     ...place,
+    ...(to.via === undefined ? {} : { via: to.via }),
+    checksum: (isV6 ? options.udp6zerocsumtx === true : options.udpcsum === false) ? 'zero' : 'right',
+    flowlabel: isV6 ? (options.flowlabel ?? 0) : 0,
     tos: outerTos(options, frame),
     ttl: outerTtl(options, frame, to.ip),
-    df: outerDf(options, frame),
+    // IPv6 has no such bit.
+    df: !isV6 && !mayFragment(options, frame),
     payload,
   };
 }
@@ -238,12 +379,11 @@ function outerTtl({ ttl }: Options, frame: Buffer, to: string): number {
   return ttl === 'inherit' ? innerIp(frame)?.ttl || own : (ttl ?? own);
 }
 
-/** §2.8: inherited from untagged IPv4; IPv6 is never fragmented on the way. */
-function outerDf({ df = 'unset', local }: Options, frame: Buffer): boolean {
+/** §2.8: inherited from untagged IPv4; inner IPv6 is never fragmented on the way. */
+function mayFragment({ df = 'unset' }: Options, frame: Buffer): boolean {
   const ethernet = ethernetOf(frame);
-  if (df === 'unset' || local.includes(':')) return false;
-  if (df === 'set' || ethernet?.type === undefined || ethernet.tagged) return df === 'set';
-  return ethernet.type === IPV6 || (ethernet.type === IPV4 && innerIp(frame)?.df === true);
+  if (df === 'unset' || df === 'set' || ethernet === undefined || ethernet.tagged) return df !== 'set';
+  return !(ethernet.type === IPV6 || (ethernet.type === IPV4 && innerIp(frame)?.df === true));
 }
 
 /** The fields of the inner IP header that an outer one may inherit; tags are looked through. What is cut off is 0. */

@@ -7,7 +7,7 @@ import { complement, ipAt, macAt, macBytes, onesSum } from './bytes.ts';
 import { ICMPV6, IPV6 } from './packet.ts';
 
 export type NdVerdict =
-  | { readonly ask: string; readonly answer: (lladdr: string) => Buffer }
+  | { readonly ask: string; readonly answer: (lladdr: string, router: boolean) => Buffer }
   | { readonly drop: DropReason }
   /** Not for the proxy: advertisements, router discovery, what is shorter than a solicitation or has a code. */
   | 'forward';
@@ -37,10 +37,11 @@ export function readNd(frame: Buffer): NdVerdict {
   const trafficClass = (ip.readUInt16BE(0) >> 4) & 0xff;
   return {
     ask: ipAt(target, 0, 6),
-    answer: (lladdr) =>
+    // Router, solicited, override.
+    answer: (lladdr, router) =>
       detects
-        ? advertisement('33:33:00:00:00:01', ALL_NODES, target, lladdr, trafficClass, 0x20)
-        : advertisement(asker, source, target, lladdr, trafficClass, 0x60),
+        ? advertisement('33:33:00:00:00:01', ALL_NODES, target, lladdr, trafficClass, router ? 0xa0 : 0x20)
+        : advertisement(asker, source, target, lladdr, trafficClass, router ? 0xe0 : 0x60),
   };
 }
 

@@ -1,5 +1,6 @@
 /** Where the headers of a frame are. What is cut or contradicts itself has no facts here: the endpoint leaves it alone. */
-import { complement, macAt, onesSum } from './bytes.ts';
+import type { Ip } from '../../src/net/ip.ts';
+import { complement, ipAt, macAt, onesSum } from './bytes.ts';
 
 export const IPV4 = 0x0800;
 export const ARP = 0x0806;
@@ -7,6 +8,7 @@ export const VLAN = 0x8100;
 export const IPV6 = 0x86dd;
 export const QINQ = 0x88a8;
 
+export const ICMP = 1;
 export const TCP = 6;
 export const UDP = 17;
 export const ICMPV6 = 58;
@@ -31,6 +33,53 @@ export function ethernetOf(frame: Buffer): Ethernet | undefined {
     network += 4;
   }
   return { destination: macAt(frame, 0), source: macAt(frame, 6), type, network, tagged: network > 14 };
+}
+
+/** An IP packet whose header is whole and does not contradict itself. */
+export interface IpPacket {
+  readonly family: 4 | 6;
+  readonly source: Ip;
+  readonly destination: Ip;
+  readonly protocol: number;
+  /** IPv4's identification of fragments and DF: the 16 bits at offset 6; IPv6: 0. */
+  readonly fragmentation: number;
+  /** As long as its header says, or as much as the frame holds. */
+  readonly packet: Buffer;
+  /** What follows the header; of IPv6 its extensions, too. */
+  readonly body: Buffer;
+}
+
+export function ipOf(frame: Buffer): IpPacket | undefined {
+  const ethernet = ethernetOf(frame);
+  const rest = frame.subarray(ethernet?.network);
+  if (ethernet?.type === IPV6 && rest.length >= 40 && rest.readUInt8(0) >> 4 === 6) {
+    const packet = rest.subarray(0, 40 + rest.readUInt16BE(4));
+    const [source, destination] = [ipAt(rest, 8, 6), ipAt(rest, 24, 6)];
+    return {
+      family: 6,
+      source,
+      destination,
+      protocol: rest.readUInt8(6),
+      fragmentation: 0,
+      packet,
+      body: packet.subarray(40),
+    };
+  }
+  if (ethernet?.type !== IPV4 || rest.length < 20 || rest.readUInt8(0) >> 4 !== 4) return undefined;
+  const header = (rest.readUInt8(0) & 15) * 4;
+  const length = rest.readUInt16BE(2);
+  if (header < 20 || header > rest.length || length < header) return undefined;
+  const [packet, fragmentation] = [rest.subarray(0, length), rest.readUInt16BE(6)];
+  const [source, destination] = [ipAt(rest, 12, 4), ipAt(rest, 16, 4)];
+  return {
+    family: 4,
+    source,
+    destination,
+    protocol: rest.readUInt8(9),
+    fragmentation,
+    packet,
+    body: packet.subarray(header),
+  };
 }
 
 /** A whole TCP or UDP packet over IP without extension headers, no fragment. Offsets count from the frame's first byte. */

@@ -16,6 +16,7 @@ import type {
 } from '../../src/dataplane/protocol.ts';
 import { familyOf, ipToBigInt, parseIp } from '../../src/net/ip.ts';
 import { parseNetworkOf, prefixBase, prefixContains, prefixLength } from '../../src/net/prefix.ts';
+import { vxlan } from './build.ts';
 import { isMulticastMac, ZERO_MAC } from './bytes.ts';
 
 /** Stronger ones first. */
@@ -36,6 +37,8 @@ export class Refusal extends Error {
 export interface FdbValue {
   readonly destinations: readonly Destination[];
   readonly state: EntryState;
+  /** The MAC is a router's. */
+  readonly router?: true;
 }
 
 /** Learned entries at most, where `maxaddress` sets no limit. */
@@ -104,6 +107,8 @@ export class Tables {
   readonly #neighbours = new Layers<string>();
   readonly #peers = new Map<Source, Set<string>>();
   readonly #revisions = new Map<Source, number>();
+  /** Largest IP packet to a peer, where ICMP said that it is less than the interface's. */
+  readonly #pathMtus = new Map<string, number>();
 
   constructor(options: TablesOptions) {
     this.#options = options;
@@ -137,6 +142,34 @@ export class Tables {
     return named || [...this.#peers.values()].some((peers) => peers.has(ip));
   }
 
+  // Path MTUs (§2.9): of a peer, for as long as some table names it.
+
+  pathMtu(ip: string): number | undefined {
+    return this.#pathMtus.get(ip);
+  }
+
+  get pathMtus(): ReadonlyMap<string, number> {
+    return this.#pathMtus;
+  }
+
+  /** Could this network have sent a datagram with this VXLAN header to this port of this VTEP? */
+  couldHaveSent({ ip, port, header }: { ip: string; port: number; header: Buffer }): boolean {
+    const own = this.#options;
+    const all = this.#fdb.keys().flatMap((mac) => this.#fdb.all(mac).flatMap(([, { destinations }]) => destinations));
+    const sends = all.some(
+      (to) => (to.port ?? own.port) === port && vxlan(to.vni ?? own.vni, Buffer.alloc(0)).equals(header),
+    );
+    return sends && this.isPeer(ip);
+  }
+
+  lowerPathMtu(ip: string, mtu: number): void {
+    this.#pathMtus.set(ip, Math.min(mtu, this.#pathMtus.get(ip) ?? mtu));
+  }
+
+  #forgetPaths(): void {
+    for (const ip of this.#pathMtus.keys()) if (!this.isPeer(ip)) this.#pathMtus.delete(ip);
+  }
+
   // Learning (§2.3). Whoever calls this has refused what contradicts a fixed entry.
 
   learn(mac: string, ip: string): Learning | undefined {
@@ -147,19 +180,22 @@ export class Tables {
       this.#fdb.set(mac, 'learned', { destinations: [{ ip }], state: 'dynamic' });
       return { what: 'learned' };
     }
-    const [source, { destinations, state }] = strongest;
+    const [source, { destinations, state, router }] = strongest;
     if (state !== 'dynamic' || names(destinations, ip)) return undefined;
-    this.#fdb.set(mac, source, { destinations: [{ ip }], state: 'dynamic' });
+    this.#fdb.set(mac, source, { destinations: [{ ip }], state: 'dynamic', ...(router === true ? { router } : {}) });
+    this.#forgetPaths();
     return { what: 'moved', from: destinations[0]?.ip ?? '' };
   }
 
   // By hand.
 
-  changeFdb({ verb, mac, destination, state }: FdbChange): void {
-    if (verb === 'del') {
-      this.#deleteFdb(mac, destination ?? undefined);
-      return;
-    }
+  changeFdb(change: FdbChange): void {
+    if (change.verb === 'del') this.#deleteFdb(change.mac, change.destination ?? undefined);
+    else this.#setFdb(change);
+    this.#forgetPaths();
+  }
+
+  #setFdb({ verb, mac, destination, state, router }: FdbChange): void {
     const held = this.#fdb.get(mac, 'hand');
     if (destination === undefined || destination === null) throw new Refusal('EINVAL');
     this.#checkDestination(destination);
@@ -169,11 +205,11 @@ export class Tables {
     if (verb === 'append' && held !== undefined) {
       if (!list) throw new Refusal('EOPNOTSUPP');
       if (held.destinations.some((to) => this.#same(to, destination))) throw new Refusal('EEXIST');
-      this.#fdb.set(mac, 'hand', { ...held, destinations: [...held.destinations, destination] });
+      this.#fdb.set(mac, 'hand', entryOf([...held.destinations, destination], held.state, router ?? held.router));
       return;
     }
     if (!this.#fdb.has(mac) && this.#full(1)) throw new Refusal('ENOSPC');
-    this.#fdb.set(mac, 'hand', { destinations: [destination], state: state ?? 'static' });
+    this.#fdb.set(mac, 'hand', entryOf([destination], state ?? 'static', router));
   }
 
   #deleteFdb(mac: string, destination: Destination | undefined): void {
@@ -254,12 +290,14 @@ export class Tables {
       else if (JSON.stringify(held) !== JSON.stringify(value)) counts.changed += 1;
       layers.set(key, source, value);
     };
-    for (const { mac, destinations, state } of change.fdb) put(this.#fdb, mac, { destinations, state });
+    for (const { mac, destinations, state, router } of change.fdb)
+      put(this.#fdb, mac, entryOf(destinations, state, router));
     for (const { prefix, lladdr } of change.neighbours) put(this.#neighbours, parseNetworkOf(prefix), lladdr);
     for (const mac of change.withoutMacs) if (this.#fdb.delete(mac, source)) counts.removed += 1;
     for (const prefix of change.withoutPrefixes) if (this.#neighbours.delete(prefix, source)) counts.removed += 1;
     for (const ip of change.withoutPeers) if (this.#peers.get(source)?.delete(ip) === true) counts.removed += 1;
     this.#revisions.set(source, revision);
+    this.#forgetPaths();
     return { revision, ...counts };
   }
 
@@ -282,13 +320,14 @@ export class Tables {
   /** The same place, whether its port and VNI are said or left to the network. */
   #same(a: Destination, b: Destination): boolean {
     const { port, vni } = this.#options;
-    return a.ip === b.ip && (a.port ?? port) === (b.port ?? port) && (a.vni ?? vni) === (b.vni ?? vni);
+    const same = a.ip === b.ip && a.via === b.via;
+    return same && (a.port ?? port) === (b.port ?? port) && (a.vni ?? vni) === (b.vni ?? vni);
   }
 
   /** What `del` means: every destination that agrees with all that was said. */
   #matches(held: Destination, said: Destination): boolean {
     const { port, vni } = this.#options;
-    if (held.ip !== said.ip) return false;
+    if (held.ip !== said.ip || (said.via !== undefined && said.via !== held.via)) return false;
     const otherPort = said.port !== undefined && said.port !== null && said.port !== (held.port ?? port);
     const otherVni = said.vni !== undefined && said.vni !== null && said.vni !== (held.vni ?? vni);
     return !otherPort && !otherVni;
@@ -302,10 +341,10 @@ export class Tables {
       .keys()
       .sort()
       .flatMap((mac) =>
-        rows(this.#fdb, mac, (source, { destinations, state }, active) => ({
+        rows(this.#fdb, mac, (source, { destinations, ...value }, active) => ({
           mac,
           destinations: [...destinations],
-          state,
+          ...value,
           source,
           used: null,
           active,
@@ -331,6 +370,10 @@ interface Change {
   readonly withoutMacs: readonly string[];
   readonly withoutPrefixes: readonly string[];
   readonly withoutPeers: readonly string[];
+}
+
+function entryOf(destinations: readonly Destination[], state: EntryState, router: boolean | undefined): FdbValue {
+  return { destinations, state, ...(router === true ? { router } : {}) };
 }
 
 function names(destinations: readonly Destination[], ip: string): boolean {

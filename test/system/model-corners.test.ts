@@ -9,6 +9,7 @@ import {
   encapsulatedMarks,
   ndMatrix,
   oddLengths,
+  pathErrorMatrix,
   strangeHeaders,
 } from './lib/model-corners.ts';
 import { ModelRig } from './lib/model-rig.ts';
@@ -38,4 +39,14 @@ for (const [what, actions] of Object.entries(CORNERS)) {
       await checkOne(rig, 0, actions(network));
     });
   }
+}
+
+for (const [network, underlay] of [
+  ['m7', 'IPv4, df set'],
+  ['m8', 'IPv4, df inherit'],
+  ['m9', 'IPv6, df inherit'],
+] as const) {
+  test(`path MTUs, ICMP errors from the underlay and to the host (${underlay})`, async () => {
+    await checkOne(rig, 0, pathErrorMatrix(network));
+  });
 }

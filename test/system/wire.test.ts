@@ -9,7 +9,7 @@ import { Bed } from './lib/bed.ts';
 import { Capture, decode, describe as explain } from './lib/capture.ts';
 import { assertPing, assertTcp, assertUdp } from './lib/checks.ts';
 import { vtepOf } from './lib/kernel-vxlan.ts';
-import { join } from './lib/overlay.ts';
+import { join, PEER } from './lib/overlay.ts';
 import { udpFlows } from './lib/traffic.ts';
 
 const PORT = 8472;
@@ -40,7 +40,7 @@ for (const underlay of [4, 6] as const) {
 
     before(async () => {
       bed = await Bed.create({ mode: 'wire' });
-      await join(bed, ['vtepd', 'vtepd'], { underlay, port: PORT, vni: VNI });
+      await join(bed, ['vtepd', PEER], { underlay, port: PORT, vni: VNI });
       const [a, b] = [bed.host('a'), bed.host('b')];
       file = path(bed.dir, 'wire.pcap');
       const from = `src host ${vtepOf(a, underlay)} and udp dst port ${PORT}`;

@@ -143,7 +143,7 @@ impl Client {
         if line.iter().all(u8::is_ascii_whitespace) {
             return;
         }
-        let request: Value = match serde_json::from_slice(line) {
+        let mut request: Value = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
                 return self
@@ -151,13 +151,14 @@ impl Client {
             }
         };
         let id = request.get("id").filter(|id| id.is_string() || id.is_number() || id.is_null()).cloned();
-        let method = request.get("method").and_then(Value::as_str);
+        let method = request.get("method").and_then(Value::as_str).map(str::to_owned);
         let (Some("2.0"), Some(method)) = (request.get("jsonrpc").and_then(Value::as_str), method) else {
             let message = "a request is an object with \"jsonrpc\": \"2.0\", \"method\" and, for an answer, \"id\"";
             return self.answer(id.unwrap_or_default(), Err(RpcError::coded(-32600, "INVALID_REQUEST", message)));
         };
-        let params = request.get("params").cloned().unwrap_or_else(|| json!({}));
-        let result = dispatch(engine, method, params);
+        // Whole tables are large: no copy.
+        let params = request.get_mut("params").map_or_else(|| json!({}), Value::take);
+        let result = dispatch(engine, &method, params);
         if method == "events.subscribe" && result.is_ok() {
             self.subscribed = true;
         }

@@ -9,3 +9,6 @@ pub mod netns;
 pub mod pool;
 pub mod send;
 pub mod snmp;
+pub mod steering;
+pub mod tap;
+pub mod udp;

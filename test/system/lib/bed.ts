@@ -20,6 +20,9 @@ import { Teardown } from './teardown.ts';
  */
 export type UnderlayMode = 'veth' | 'wire';
 
+/** Where a test does not say which: scripts/nightly.sh runs them all in both. */
+export const DEFAULT_MODE: UnderlayMode = process.env.VTEPD_TEST_UNDERLAY === 'wire' ? 'wire' : 'veth';
+
 export interface HostPlan {
   readonly label: string;
   /** Underlay addresses. */
@@ -85,7 +88,7 @@ export class Bed {
       );
       const hosts: BedHost[] = [];
       for (const plan of options.hosts ?? [HOST_A, HOST_B]) {
-        hosts.push(await addHost(plan, underlay, dir, options.mode ?? 'veth', teardown));
+        hosts.push(await addHost(plan, underlay, dir, options.mode ?? DEFAULT_MODE, teardown));
       }
       return new Bed(hosts, underlay, dir, teardown);
     } catch (error) {

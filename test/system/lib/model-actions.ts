@@ -6,6 +6,7 @@ import type {
   TablesPatch,
   TablesReplace,
 } from '../../../src/dataplane/protocol.ts';
+import type { PathError } from '../../model/endpoint.ts';
 import type { Virtio } from '../../model/offload.ts';
 import { vxlanWords, words } from '../../model/words.ts';
 import type { OuterFields } from './model-outer.ts';
@@ -20,6 +21,8 @@ export type Change =
 export type Action =
   | { readonly kind: 'tap'; readonly network: string; readonly frame: Buffer; readonly virtio: Virtio }
   | { readonly kind: 'wire'; readonly outer: OuterFields; readonly payload: Buffer }
+  /** ICMP errors from the underlay, "too big", all at once. */
+  | { readonly kind: 'icmp'; readonly errors: readonly PathError[] }
   | { readonly kind: 'change'; readonly change: Change };
 
 export function actionWords(action: Action): string {
@@ -31,6 +34,13 @@ export function actionWords(action: Action): string {
       const outer = `${source}:${sourcePort} > ${to}:${port}, tos ${tos}, checksum ${checksum}, fragments ${fragments}`;
       return `datagram ${outer}: ${vxlanWords(action.payload)}\n      ${action.payload.toString('hex')}`;
     }
+    case 'icmp':
+      return action.errors
+        .map(({ source, sourcePort, to, port, payload, mtu }) => {
+          const quoted = `${source}:${sourcePort} > ${to}:${port}: ${payload.toString('hex')}`;
+          return `ICMP too big, MTU ${mtu}, quoting ${quoted}`;
+        })
+        .join('\n      ');
     case 'change':
       return `${action.change.method} ${JSON.stringify(action.change.params)}`;
   }

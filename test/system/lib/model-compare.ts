@@ -1,4 +1,5 @@
 /** What was expected against what came, flow by flow. */
+import { DYNAMIC_PORTS } from '../../model/endpoint.ts';
 import { onTheWire } from '../../model/offload.ts';
 import { flowOf, transportOf } from '../../model/packet.ts';
 import { vxlanWords, words } from '../../model/words.ts';
@@ -90,21 +91,42 @@ export function seenFrames(network: string, captured: readonly Captured[]): Seen
   });
 }
 
-export function datagramFlow({ payload, source, to, port }: OuterDatagram): string {
-  return `${source} ${to} ${port} ${payload.toString('hex', 0, 8)} ${flowOf(payload.subarray(8))}`;
+/** Without its source port: a flow of one network keeps one. */
+export function datagramFlow({ via, payload, source, to, port }: Either): string {
+  return `${via ?? ''} ${source} ${to} ${port} ${payload.toString('hex', 0, 8)} ${flowOf(payload.subarray(8))}`;
 }
 
-/** Everything but the source port. */
+/** What the model expects: of the source port only in which range it is. */
+export type Expected = Omit<OuterDatagram, 'sourcePort'> & {
+  readonly ports: { readonly min: number; readonly max: number };
+};
+
+type Either = Omit<OuterDatagram, 'sourcePort'> & { readonly sourcePort?: number; readonly ports?: Expected['ports'] };
+
+/** Everything, but of the source port only its range. */
 export function compareDatagrams(
-  expected: readonly OuterDatagram[],
+  expected: readonly Expected[],
   seen: readonly OuterDatagram[],
   ordered: boolean,
 ): string[] {
-  const header = ({ source, to, port, tos, ttl, df, checksum }: OuterDatagram): string =>
-    `${source} > ${to}:${port} tos ${tos} ttl ${ttl}${df ? ' DF' : ''} checksum ${checksum}`;
-  const text = (one: OuterDatagram): string => `${header(one)}: ${vxlanWords(one.payload)} ${hex(one.payload)}`;
-  const same = (a: OuterDatagram, b: OuterDatagram): boolean => header(a) === header(b) && a.payload.equals(b.payload);
-  return compareFlows('datagram', expected, seen, ordered ? datagramFlow : text, text, same);
+  const header = ({ via, source, to, port, tos, ttl, df, flowlabel, checksum }: Either): string => {
+    const where = `${source} > ${to}:${port}${via === undefined ? '' : ` by ${via}`}`;
+    const label = flowlabel === 0 ? '' : ` label 0x${flowlabel.toString(16)}`;
+    return `${where} tos ${tos} ttl ${ttl}${df ? ' DF' : ''}${label} checksum ${checksum}`;
+  };
+  const bytes = (one: Either): string => `${header(one)}: ${vxlanWords(one.payload)} ${hex(one.payload)}`;
+  const from = ({ sourcePort, ports }: Either): string =>
+    sourcePort === undefined ? `one of ${ports?.min}-${(ports?.max ?? 0) - 1}` : `${sourcePort}`;
+  const text = (one: Either): string => `from ${from(one)}, ${bytes(one)}`;
+  const isFrom = (port = 0, { min, max }: Expected['ports'] = DYNAMIC_PORTS): boolean => port >= min && port < max;
+  // Networks with source ports of their own have their own order.
+  const ranges = expected.map(({ ports }) => ports);
+  const pool = ({ sourcePort, ports }: Either): Expected['ports'] | undefined =>
+    ports ?? ranges.find((range) => isFrom(sourcePort, range));
+  const flow = (one: Either): string => `${pool(one)?.min} ${datagramFlow(one)}`;
+  const same = (model: Either, real: Either): boolean =>
+    header(model) === header(real) && isFrom(real.sourcePort, model.ports) && model.payload.equals(real.payload);
+  return compareFlows<Either>('datagram', expected, seen, ordered ? flow : bytes, text, same);
 }
 
 /** Bytes for a person: what is long has its headers in front. */

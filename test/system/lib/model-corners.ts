@@ -12,6 +12,7 @@ import {
   vxlan,
 } from '../../model/build.ts';
 import { macBytes } from '../../model/bytes.ts';
+import { type PathError, portsOf } from '../../model/endpoint.ts';
 import { ARP, IPV4, IPV6, UDP, VLAN } from '../../model/packet.ts';
 import type { Action, Change } from './model-actions.ts';
 import { networkOf, peersOf } from './model-world.ts';
@@ -197,3 +198,62 @@ export function oddLengths(network: string): Action[] {
   const bodies = [Buffer.concat([plain, Buffer.alloc(6)]), longer, frameOf(large), ethernet(TO, FROM, IPV4, huge)];
   return bodies.map((frame) => fromPeer(network, vxlan(vni, frame)));
 }
+
+/**
+ * §2.9, for a network that forbids fragmentation: errors about the underlay that count and those that do not, and behind them a packet
+ * of every length around each limit.
+ */
+export function pathErrorMatrix(network: string): Action[] {
+  const { local, port, vni } = networkOf(network);
+  const { min, max } = portsOf(networkOf(network));
+  const [to = '', other = ''] = peersOf(network);
+  const genuine: PathError = {
+    source: local,
+    sourcePort: min,
+    to,
+    port,
+    payload: vxlan(vni, Buffer.alloc(0)),
+    mtu: 1300,
+  };
+  const flags = Buffer.from(genuine.payload);
+  flags.writeUInt8(0x88, 0);
+  const forged: PathError[] = [
+    { ...genuine, to: peersOf(network)[2] ?? '' },
+    { ...genuine, port: port + 1 },
+    { ...genuine, sourcePort: max },
+    { ...genuine, payload: vxlan(vni + 1, Buffer.alloc(0)) },
+    { ...genuine, payload: flags },
+    { ...genuine, payload: genuine.payload.subarray(0, 7) },
+    { ...genuine, mtu: 1500 },
+  ];
+  const told = (errors: readonly PathError[]): Action => ({ kind: 'icmp', errors });
+  const room = to.includes(':') ? 48 : 28;
+  const around = (mtu: number): Action[] =>
+    [V4, V6].flatMap(([source, destination]) =>
+      [-1, 0, 1].flatMap((more) => {
+        const length = mtu - room - 8 - 14 + more;
+        const headers = source.includes(':') ? 48 : 28;
+        const datagram = udp([7, 9], Buffer.alloc(length - headers));
+        const content = ip({ source, destination, protocol: UDP, df: true }, datagram);
+        return [TO, GROUP].map((mac) => fromHost(network, sign(ethernet(mac, FROM, etherTypeOf(content), content))));
+      }),
+    );
+  const add = (mac: string, ip: string): Action =>
+    change({ method: 'fdb.change', params: { network, verb: 'append', mac, destination: { ip }, state: 'permanent' } });
+  return [
+    add(TO, to),
+    ...[to, other].map((ip) => add(GROUP, ip)),
+    told(forged),
+    ...around(1500),
+    told([genuine]),
+    ...around(1300),
+    told([
+      { ...genuine, mtu: 1400 },
+      { ...genuine, to: other, mtu: 68 },
+    ]),
+    ...around(1300),
+    ...around(to.includes(':') ? 1280 : 552),
+  ];
+}
+
+const GROUP = 'ff:ff:ff:ff:ff:ff';

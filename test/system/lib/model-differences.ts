@@ -3,7 +3,7 @@
  * judge (model-kernel.ts) holds the kernel to `kernel` in these cases, and to the model in all others.
  */
 import type { FromTap, FromWire } from '../../model/endpoint.ts';
-import { ethernetOf, IPV4, IPV6, QINQ, VLAN } from '../../model/packet.ts';
+import { ethernetOf, ICMP, ICMPV6, IPV4, IPV6, ipOf, QINQ, VLAN } from '../../model/packet.ts';
 import type { Action } from './model-actions.ts';
 import { networkOf } from './model-world.ts';
 
@@ -27,7 +27,7 @@ export interface Difference {
   readonly reason: string;
   applies(action: Action, ours: Ours): boolean;
   /** True if the kernel did what it is known to do. */
-  kernel(outcome: KernelOutcome, action: Action): boolean;
+  kernel(outcome: KernelOutcome, action: Action, ours: Ours): boolean;
 }
 
 function silent({ sent, frames }: KernelOutcome): boolean {
@@ -61,6 +61,66 @@ export const DIFFERENCES: readonly Difference[] = [
     applies: (action, ours) =>
       action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.sent.length > 0 && hasCutHeader(action.frame),
     kernel: silent,
+  },
+  {
+    name: 'a packet of the tunnel itself is not carried again',
+    section: '2.1',
+    reason:
+      'A route of the underlay into the overlay would make one packet many, each longer than the last (RFC 2473 §4.1).',
+    applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.drops[0] === 'tx_recursion',
+    // With `rsc` it may have got other addresses.
+    kernel: ({ sent, frames }, action) =>
+      frames.length === 0 &&
+      action.kind === 'tap' &&
+      sent.every((frame) => frame.subarray(12).equals(action.frame.subarray(12))),
+  },
+  {
+    name: 'the sender of a tagged frame is told, too, that it does not fit',
+    section: '2.9',
+    reason: 'The kernel does not look behind a tag that is part of the frame: its sender would wait for ever.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.tooBig.length > 0 &&
+      ethernetOf(action.frame)?.tagged === true,
+    kernel: silent,
+  },
+  {
+    name: 'a sender is told once that its frame does not fit',
+    section: '2.9',
+    reason: 'Of the narrowest way. The kernel tells it for each destination that the frame has.',
+    applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.tooBig.length > 0 && ours.outcome.drops.length > 1,
+    kernel: ({ sent, frames }, _action, ours) =>
+      sent.length === 0 && ours.kind === 'tap' && frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0])),
+  },
+  {
+    name: 'ICMP messages of unknown types get no ICMP error',
+    section: '2.9',
+    reason:
+      'They may be errors (RFC 1122 §3.2.2; RFC 4443 §2.1: types below 128). The kernel asks for the ones that it knows.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.drops[0] === 'tx_too_big' &&
+      ours.outcome.tooBig.length === 0 &&
+      [ICMP, ICMPV6].includes(ipOf(action.frame)?.protocol ?? -1),
+    kernel: ({ sent, frames }) =>
+      sent.length === 0 && frames.every((frame) => [ICMP, ICMPV6].includes(ipOf(frame)?.protocol ?? -1)),
+  },
+  {
+    name: 'an ICMP error quotes what a wire would have carried',
+    section: '2.9',
+    reason: 'The kernel quotes a checksum that the sender left to "hardware" as it is.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.tooBig.length > 0 &&
+      action.virtio.checksum !== undefined,
+    kernel: ({ sent, frames }, _action, ours) =>
+      sent.length === 0 &&
+      frames.length === 1 &&
+      ours.kind === 'tap' &&
+      isSameAnswer(frames[0], ours.outcome.tooBig[0]),
   },
   {
     name: 'a third VLAN tag is not looked through',
@@ -164,6 +224,12 @@ export const DIFFERENCES: readonly Difference[] = [
     kernel: verbatim,
   },
 ];
+
+/** Equal, but for the quoted checksum and the ICMP checksum over it. */
+function isSameAnswer(one: Buffer | undefined, other: Buffer | undefined): boolean {
+  if (one === undefined || other === undefined || one.length !== other.length) return false;
+  return [...one].filter((byte, at) => byte !== other[at]).length <= 4;
+}
 
 /** Tags are looked through, any number. */
 function hasCutHeader(frame: Buffer): boolean {

@@ -1,6 +1,7 @@
 /** Random scenarios: tables first, then frames, datagrams and table changes in any order. */
 import type { Destination, EntryState, FdbEntry, Neighbour } from '../../../src/dataplane/protocol.ts';
 import { vxlan } from '../../model/build.ts';
+import { type PathError, portsOf } from '../../model/endpoint.ts';
 import type { Virtio } from '../../model/offload.ts';
 import { VLAN } from '../../model/packet.ts';
 import type { Action, Change } from './model-actions.ts';
@@ -11,6 +12,7 @@ import {
   ndFrame,
   noise,
   otherFrame,
+  ownDatagram,
   partialFrame,
   runOfSegments,
   superframe,
@@ -18,7 +20,7 @@ import {
 } from './model-inner.ts';
 import type { OuterFields } from './model-outer.ts';
 import type { Random } from './model-random.ts';
-import { NETWORKS } from './model-rig.ts';
+import { NETWORKS, OTHER_DEVICE } from './model-rig.ts';
 import {
   destinationMac,
   FLOOD,
@@ -32,6 +34,9 @@ import {
   unicastMac,
 } from './model-world.ts';
 
+/** Networks that forbid fragmentation, for which path MTUs count. */
+const LISTENING = NETWORKS.filter(({ df }) => df !== undefined).map(({ name }) => name);
+
 export interface GenerateOptions {
   /** Frames, datagrams and changes behind the first tables. */
   readonly actions: number;
@@ -43,11 +48,19 @@ export function scenario(random: Random, { actions }: GenerateOptions): Action[]
     NETWORKS.map((network) => network.name),
     3,
   );
-  const busy = names.length === 0 ? ['m1'] : names;
+  // Errors take their time to be noticed: few scenarios have any.
+  const errors = random.chance(5) ? random.pick(LISTENING) : undefined;
+  const busy = [...(names.length === 0 ? ['m1'] : names), ...(errors === undefined ? [] : [errors])];
   const list: Action[] = busy.flatMap((name) => state.setUp(name)).map(asAction);
   const end = list.length + actions;
+  const errorsAt = errors === undefined ? end : random.int(list.length, end - 1);
+  let told = false;
   while (list.length < end) {
     const name = random.pick(busy);
+    if (errors !== undefined && !told && list.length >= errorsAt) {
+      list.push(pathErrors(random, errors));
+      told = true;
+    }
     const kind = random.weighted([
       [45, 'tap'],
       [50, 'wire'],
@@ -93,6 +106,7 @@ export function fromTap(random: Random, network: string, mtu: number): Action[] 
       },
     ],
     [5, () => runOfSegments(random, macs, mtu).flatMap((frame) => one(frame))],
+    [1, () => one(ownDatagram(random, macs, networkOf(network), random.pick(peersOf(network))))],
   ])();
 }
 
@@ -141,6 +155,25 @@ export function fromWire(random: Random, network: string, mtu: number): Action[]
     [6, () => one(strangeHeader(random, vxlan(vni, ipFrame(random, macs, 200))))],
     [6, () => one(vxlan(random.pick([0, 1, 42, 0xabcdef, 0xffffff]), ipFrame(random, macs, 200)))],
   ])();
+}
+
+/** Routers' errors about what a network could have sent, and forgeries that are a little beside it. */
+export function pathErrors(random: Random, network: string): Action {
+  const { local, port, vni } = networkOf(network);
+  const { min, max } = portsOf(networkOf(network));
+  const one = (): PathError => {
+    const payload = vxlan(random.chance(85) ? vni : random.pick([1, 42, 0xffffff]), random.bytes(random.int(0, 40)));
+    const strange = random.chance(10) ? strangeHeader(random, payload) : payload;
+    return {
+      source: local,
+      sourcePort: random.chance(85) ? random.int(min, max - 1) : random.pick([port, max, 50_000]),
+      to: random.pick(peersOf(network)),
+      port: random.chance(90) ? port : random.pick([9998, 4789]),
+      payload: random.chance(8) ? strange.subarray(0, random.int(0, 7)) : strange,
+      mtu: random.pick([0, 68, 552, 1000, 1280, 1300, 1400, 1499, 1500, 9000]),
+    };
+  };
+  return { kind: 'icmp', errors: Array.from({ length: random.int(4, 16) }, one) };
 }
 
 /** One or two bits of the VXLAN header turned over. */
@@ -196,7 +229,9 @@ class State {
     const mtu = random.chance(15) ? random.pick([1280, 1450, 1500, 2000]) : null;
     if (mtu !== null) this.#mtus.set(network, mtu);
     const mac = random.chance(5) ? `02:00:00:00:fe:1${random.int(0, 9)}` : null;
-    const flags = { proxy: flag(60), learning: flag(50), peersonly: flag(40) };
+    // Without the proxy, "else flood" means nothing and would go with it.
+    const proxy = networkOf(network).proxy_flood === true ? null : flag(60);
+    const flags = { proxy, learning: flag(50), peersonly: flag(40) };
     return { method: 'network.update', params: { network, mac, mtu, up: null, ...flags } };
   }
 
@@ -211,10 +246,16 @@ class State {
       [2, v6 ? '10.245.1.11' : 'fd00:245::11'],
     ]);
     // The network's own, spelled out, is the same destination as where it is left out.
-    const own = networkOf(network);
-    const port = random.chance(8) ? random.pick([9998, 9999, 0, own.port]) : undefined;
-    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24, own.vni]) : undefined;
-    return { ip, ...(port === undefined ? {} : { port }), ...(vni === undefined ? {} : { vni }) };
+    const port = random.chance(8) ? random.pick([9998, 9999, 0, networkOf(network).port]) : undefined;
+    const vni = random.chance(8) ? random.pick([1, 0xffffff, 2 ** 24, networkOf(network).vni]) : undefined;
+    // Whoever is not there would be asked for on the other interface, and not be found.
+    const via = peersOf(network).includes(ip) && random.chance(5) ? OTHER_DEVICE : undefined;
+    return {
+      ip,
+      ...(port === undefined ? {} : { port }),
+      ...(vni === undefined ? {} : { vni }),
+      ...(via === undefined ? {} : { via }),
+    };
   }
 
   #mac(): string {
@@ -240,7 +281,8 @@ class State {
     ] as const);
     const destination = random.chance(verb === 'del' ? 60 : 97) ? this.#destination(network) : null;
     const state = verb !== 'del' && random.chance(60) ? this.#state() : null;
-    return { method: 'fdb.change', params: { network, verb, mac: this.#mac(), destination, state } };
+    const router = verb !== 'del' && random.chance(30) ? { router: random.chance(70) } : {};
+    return { method: 'fdb.change', params: { network, verb, mac: this.#mac(), destination, state, ...router } };
   }
 
   #neighbour(network: string): Change {
@@ -260,7 +302,9 @@ class State {
     const many = (mac === FLOOD || GROUPS.includes(mac)) && random.chance(70);
     const destinations = Array.from({ length: many ? random.int(1, 4) : 1 }, () => this.#destination(network));
     const empty = random.chance(1);
-    return { mac, destinations: empty ? [] : destinations, state: random.chance(90) ? 'permanent' : this.#state() };
+    const router = random.chance(25) ? { router: random.chance(80) } : {};
+    const state = random.chance(90) ? 'permanent' : this.#state();
+    return { mac, destinations: empty ? [] : destinations, state, ...router };
   }
 
   #tables(network: string, most: number): { fdb: FdbEntry[]; neighbours: Neighbour[]; peers: string[] } {

@@ -14,7 +14,7 @@ import {
 } from '../../model/build.ts';
 import { macBytes } from '../../model/bytes.ts';
 import { GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, type Virtio } from '../../model/offload.ts';
-import { ARP, IPV4, IPV6, QINQ, TCP, transportOf, UDP, VLAN } from '../../model/packet.ts';
+import { ARP, ICMP, ICMPV6, IPV4, IPV6, QINQ, TCP, transportOf, UDP, VLAN } from '../../model/packet.ts';
 import type { Random } from './model-random.ts';
 import { BROADCAST, INNER4, INNER6 } from './model-world.ts';
 
@@ -134,7 +134,8 @@ export function ipFrame(random: Random, macs: Macs, mtu: number): Buffer {
   const packet = random.weighted([
     [40, () => ip({ ...fields, protocol: UDP }, udp(ports, payloadOf(random, room - 8)))],
     [30, () => ip({ ...fields, protocol: TCP }, tcp(ports, tcpFields(random), payloadOf(random, room - 32)))],
-    [30, () => ip({ ...fields, protocol: random.int(0, 255) }, payloadOf(random, room))],
+    [25, () => ip({ ...fields, protocol: random.int(0, 255) }, payloadOf(random, room))],
+    [5, () => ip({ ...fields, protocol: fields.source.includes(':') ? ICMPV6 : ICMP }, payloadOf(random, room))],
   ])();
   const frame = sign(ethernet(macs.to, macs.from, etherTypeOf(packet), packet, tagsOf(random)));
   return random.chance(15) ? damaged(random, frame) : frame;
@@ -156,6 +157,14 @@ function damaged(random: Random, frame: Buffer): Buffer {
   const changed = Buffer.from(frame);
   changed.writeUInt8(random.int(0, 255), random.int(12, Math.min(frame.length - 1, 60)));
   return changed;
+}
+
+/** What this endpoint sends to a peer, or nearly, routed into the tunnel. */
+export function ownDatagram(random: Random, macs: Macs, tunnel: { local: string; port: number }, peer: string): Buffer {
+  const port = random.chance(80) ? tunnel.port : random.int(1, 40);
+  const fields = { source: tunnel.local, destination: peer, protocol: UDP };
+  const packet = ip(fields, udp([50_000, port], Buffer.from('0800000000002a00', 'hex')));
+  return sign(ethernet(macs.to, macs.from, etherTypeOf(packet), packet, tagsOf(random)));
 }
 
 /** Neither ARP nor IP, or an IP ethertype with no IP behind it. */

@@ -8,9 +8,9 @@
 
 import { ethernet, vxlan } from '../../model/build.ts';
 import { macAt } from '../../model/bytes.ts';
-import { Endpoint, type Network } from '../../model/endpoint.ts';
+import { Endpoint, type FromTap, type Network } from '../../model/endpoint.ts';
 import { type Action, actionWords } from './model-actions.ts';
-import { compareDatagrams, compareFrames, type Seen, seenFrames, visible } from './model-compare.ts';
+import { compareDatagrams, compareFrames, type Expected, type Seen, seenFrames, visible } from './model-compare.ts';
 import { DIFFERENCES, type Difference, type Ours } from './model-differences.ts';
 import { Frames } from './model-frames.ts';
 import { type OuterDatagram, outerDatagrams, outerFrames } from './model-outer.ts';
@@ -33,6 +33,8 @@ const MARKER_TO = '02:00:00:00:ff:01';
 const MARKER_FROM = '02:00:00:00:ff:02';
 const MARKER_PEER = PEERS4[0] ?? '';
 const PATIENCE_MS = 2_000;
+/** `ip_local_port_range`. */
+const KERNEL_PORTS = { min: 32_768, max: 61_000 };
 
 /** A device with IPv6, so that it has a neighbour table, but without an address of its own and with nothing to say. */
 const NO_VOICE = `
@@ -47,6 +49,7 @@ export interface KernelTables {
     readonly mac: string;
     readonly ips: readonly string[];
     readonly state: 'permanent' | 'static';
+    readonly router?: boolean;
   }[];
   readonly neighbours: readonly { readonly ip: string; readonly mac: string }[];
 }
@@ -76,11 +79,18 @@ export class KernelRig {
       await addUnderlay(dut, netNs, 'wire');
       await dut.exec(['sh', '-ec', NO_VOICE]);
       for (const { name, vni, port, local, mac, mtu, proxy, learning, ...outer } of KERNEL_NETWORKS) {
-        const { ttl = 'auto', tos = 0, df = 'unset' } = outer;
-        const flags = `${learning ? '' : 'no'}learning ${proxy ? '' : 'no'}proxy ttl ${ttl} tos ${typeof tos === 'number' ? `0x${tos.toString(16)}` : tos} df ${df}`;
+        const { ttl = 'auto', tos = 0, df = 'unset', rsc = false, udpcsum = true, srcport } = outer;
+        const no = (on: boolean): string => (on ? '' : 'no');
+        const flags = [
+          `${no(learning)}learning ${no(proxy)}proxy ${no(rsc)}rsc ${no(udpcsum)}udpcsum`,
+          `ttl ${ttl} tos ${typeof tos === 'number' ? `0x${tos.toString(16)}` : tos} df ${df}`,
+          srcport === undefined ? '' : `srcport ${srcport.min} ${srcport.max}`,
+        ].join(' ');
         await dut.ip(
           `link add ${name} address ${mac} mtu ${mtu} type vxlan id ${vni} local ${local} dstport ${port} ageing 3600 ${flags}`,
           `link set ${name} up`,
+          // What comes back from a bridge's port is an ICMP error; what goes on to the bridge is dropped before.
+          ...(df === 'unset' ? [] : [`link add br-${name} type bridge`, `link set ${name} master br-${name}`]),
         );
         await dut.exec(['ethtool', '-K', name, 'gro', 'off']);
         await deafen(dut, name);
@@ -121,19 +131,26 @@ export class KernelRig {
   }
 
   async #empty(name: string): Promise<void> {
-    const entries = JSON.parse(await this.#dut.exec(['bridge', '-j', 'fdb', 'show', 'dev', name])) as FdbLine[];
+    const entries = await this.#fdbLines(name);
     if (entries.length > 0)
       await this.#dut.bridge(...entries.map(({ mac, dst }) => `fdb del ${mac} dev ${name} dst ${dst} self`));
     await this.#dut.exec(['ip', 'neigh', 'flush', 'dev', name, 'nud', 'permanent']);
   }
 
+  /** The device's own entries, not those of a bridge that it is a port of. */
+  async #fdbLines(name: string): Promise<FdbLine[]> {
+    const lines = JSON.parse(await this.#dut.exec(['bridge', '-j', 'fdb', 'show', 'dev', name])) as Partial<FdbLine>[];
+    return lines.flatMap(({ mac, dst }) => (mac === undefined || dst === undefined ? [] : [{ mac, dst }]));
+  }
+
   async #fill(network: Network, { fdb, neighbours }: KernelTables): Promise<void> {
     const { name } = network.options;
     const commands: string[] = [];
-    for (const { mac, ips, state } of [...fdb, { mac: MARKER_TO, ips: [MARKER_PEER], state: 'static' as const }]) {
+    const marker = { mac: MARKER_TO, ips: [MARKER_PEER], state: 'static', router: false } as const;
+    for (const { mac, ips, state, router = false } of [...fdb, marker]) {
       for (const ip of ips) {
-        commands.push(`fdb append ${mac} dev ${name} dst ${ip} self ${state}`);
-        network.tables.changeFdb({ network: name, verb: 'append', mac, destination: { ip }, state });
+        commands.push(`fdb append ${mac} dev ${name} dst ${ip} self ${state}${router ? ' router' : ''}`);
+        network.tables.changeFdb({ network: name, verb: 'append', mac, destination: { ip }, state, router });
       }
     }
     await this.#dut.bridge(...commands);
@@ -171,7 +188,7 @@ export class KernelRig {
         frames: frames.map(({ frame }) => frame),
       };
       if (action.kind === 'wire') await this.#unteach(network, action);
-      if (!difference.kernel(outcome, action)) {
+      if (!difference.kernel(outcome, action, ours)) {
         throw new Disagreement([
           `the kernel does something else than "${difference.name}" says (model-differences.ts): ${actionWords(action)}`,
           ...outcome.sent.map((frame) => `  sent ${frame.toString('hex')}`),
@@ -197,13 +214,15 @@ export class KernelRig {
 
   async #together(model: Endpoint, network: Network, list: readonly { action: Action; ours: Ours }[]): Promise<void> {
     if (list.length === 0) return;
-    const sent: OuterDatagram[] = [];
+    const sent: Expected[] = [];
+    const ports = network.options.srcport ?? KERNEL_PORTS;
     const frames: Seen[] = [];
     for (const { ours } of list) {
       if (ours.kind === 'tap') {
-        sent.push(...ours.outcome.sent.map((each): OuterDatagram => ({ ...each, sourcePort: 0, checksum: 'right' })));
+        sent.push(...ours.outcome.sent.map((each) => ({ ...each, ports })));
       }
-      const here = ours.kind === 'tap' ? ours.outcome.replies : ours.outcome.frames.filter(visible);
+      const back = (outcome: FromTap): Buffer[] => [...outcome.replies, ...outcome.tooBig];
+      const here = ours.kind === 'tap' ? back(ours.outcome) : ours.outcome.frames.filter(visible);
       frames.push(...here.map((frame) => ({ network: network.options.name, frame, cut: false })));
     }
     const actions = list.map(({ action }) => action);
@@ -242,7 +261,7 @@ export class KernelRig {
     this.#tap.queue(name, marker);
     const plain = { sourcePort: 40_000, tos: 0, checksum: 'right', fragments: 'none' } as const;
     put({ ...plain, source: MARKER_PEER, to: local, port }, vxlan(vni, marker));
-    model.fromWire({ source: MARKER_PEER, port, ecn: 0, payload: vxlan(vni, marker) });
+    model.fromWire({ source: MARKER_PEER, port, ecn: 0, checksum: true, payload: vxlan(vni, marker) });
     this.#tap.flush();
     this.#net.flush();
     const isMarker = (frame: Buffer): boolean => frame.equals(marker);
@@ -269,7 +288,7 @@ export class KernelRig {
   /** Which MAC is where. The kernel's list also has the state and more. */
   async #compareFdb(network: Network): Promise<void> {
     const { name } = network.options;
-    const entries = JSON.parse(await this.#dut.exec(['bridge', '-j', 'fdb', 'show', 'dev', name])) as FdbLine[];
+    const entries = await this.#fdbLines(name);
     const real = entries.map(({ mac, dst }) => `${mac} ${dst}`).sort();
     const ours = network.tables
       .dump()
@@ -295,5 +314,6 @@ function judge(model: Endpoint, action: Action): Ours {
   if (action.kind !== 'wire') throw new Error('tables are set up before');
   const { source, port, tos, checksum } = action.outer;
   if (checksum === 'wrong') return { kind: 'wire', outcome: { frames: [] } };
-  return { kind: 'wire', outcome: model.fromWire({ source, port, ecn: tos & 3, payload: action.payload }) };
+  const datagram = { source, port, ecn: tos & 3, checksum: checksum === 'right', payload: action.payload };
+  return { kind: 'wire', outcome: model.fromWire(datagram) };
 }

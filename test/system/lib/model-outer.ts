@@ -1,9 +1,10 @@
 /** Underlay packets: built around datagrams for the endpoint, and read (fragments put together) from what it sends. */
 import { parseIp } from '../../../src/net/ip.ts';
-import { ethernet, etherTypeOf, ip, udp } from '../../model/build.ts';
+import { ethernet, etherTypeOf, icmpv6, ip, udp } from '../../model/build.ts';
 import { complement, ipAt, onesSum } from '../../model/bytes.ts';
+import type { PathError } from '../../model/endpoint.ts';
 import { onTheWire } from '../../model/offload.ts';
-import { IPV4, IPV6, UDP } from '../../model/packet.ts';
+import { ICMP, IPV4, IPV6, UDP } from '../../model/packet.ts';
 import type { Captured } from './model-frames.ts';
 
 export interface OuterFields {
@@ -62,8 +63,36 @@ function fragments(header: Parameters<typeof ip>[0], datagram: Buffer, size: num
   return packets;
 }
 
+/** An Ethernet frame with the ICMP error about a datagram, as a router on the way sends it. */
+export function pathErrorFrame(error: PathError, macs: { to: string; from: string }): Buffer {
+  const { source, sourcePort, to, port, payload, mtu } = error;
+  const length = 1_400;
+  const datagram = udp([sourcePort, port], payload);
+  datagram.writeUInt16BE(length, 4);
+  const quoted = ip({ source, destination: to, protocol: UDP }, datagram);
+  const head = Buffer.alloc(8);
+  if (to.includes(':')) {
+    quoted.writeUInt16BE(length, 4);
+    head.writeUInt8(2, 0);
+    head.writeUInt32BE(mtu, 4);
+    const packet = icmpv6({ source: to, destination: source, ttl: 64 }, Buffer.concat([head, quoted]));
+    return ethernet(macs.to, macs.from, IPV6, packet);
+  }
+  quoted.writeUInt16BE(20 + length, 2);
+  quoted.writeUInt16BE(0, 10);
+  quoted.writeUInt16BE(complement(onesSum(quoted.subarray(0, 20))), 10);
+  head.writeUInt16BE(0x0304, 0);
+  head.writeUInt16BE(mtu, 6);
+  const message = Buffer.concat([head, quoted]);
+  message.writeUInt16BE(complement(onesSum(message)), 2);
+  return ethernet(macs.to, macs.from, IPV4, ip({ source: to, destination: source, protocol: ICMP }, message));
+}
+
 /** A datagram that left the endpoint. */
 export interface OuterDatagram {
+  /** The interface, where that is not the first. */
+  readonly via?: string;
+  readonly flowlabel: number;
   readonly source: string;
   readonly to: string;
   readonly sourcePort: number;
@@ -71,7 +100,6 @@ export interface OuterDatagram {
   readonly tos: number;
   readonly ttl: number;
   readonly df: boolean;
-  /** Absent (0) on IPv4 only by choice; here it must always be there and right. */
   readonly checksum: 'right' | 'zero' | 'wrong';
   readonly payload: Buffer;
 }
@@ -82,6 +110,7 @@ interface Packet {
   readonly tos: number;
   readonly ttl: number;
   readonly df: boolean;
+  readonly flowlabel: number;
   readonly fragment: { readonly key: string; readonly at: number; readonly more: boolean } | undefined;
   readonly protocol: number;
   readonly body: Buffer;
@@ -137,6 +166,7 @@ function readPacket(frame: Buffer): Packet | undefined {
       tos: packet.readUInt8(1),
       ttl: packet.readUInt8(8),
       df: (flags & 0x4000) !== 0,
+      flowlabel: 0,
       fragment: (flags & 0x3fff) === 0 ? undefined : { key, at: (flags & 0x1fff) * 8, more },
       protocol: packet.readUInt8(9),
       body: packet.subarray((packet.readUInt8(0) & 15) * 4, packet.readUInt16BE(2)),
@@ -153,6 +183,7 @@ function readPacket(frame: Buffer): Packet | undefined {
     tos: (packet.readUInt16BE(0) >> 4) & 0xff,
     ttl: packet.readUInt8(7),
     df: false,
+    flowlabel: packet.readUInt32BE(0) & 0xfffff,
     fragment: next === 44 ? { key, at: where & ~7, more: (where & 1) === 1 } : undefined,
     protocol: next === 44 ? body.readUInt8(0) : next,
     body: next === 44 ? body.subarray(8) : body,
@@ -160,7 +191,7 @@ function readPacket(frame: Buffer): Packet | undefined {
 }
 
 function readDatagram(packet: Packet, datagram: Buffer): OuterDatagram {
-  const { source, to, tos, ttl, df } = packet;
+  const { source, to, tos, ttl, df, flowlabel } = packet;
   const [addressAt, addressEnd] = source.includes(':') ? [8, 40] : [12, 20];
   const addresses = ip({ source, destination: to, protocol: UDP }, Buffer.alloc(0)).subarray(addressAt, addressEnd);
   const rest = Buffer.alloc(8);
@@ -175,6 +206,7 @@ function readDatagram(packet: Packet, datagram: Buffer): OuterDatagram {
     tos,
     ttl,
     df,
+    flowlabel,
     checksum: datagram.readUInt16BE(6) === 0 ? 'zero' : right ? 'right' : 'wrong',
     payload: datagram.subarray(8),
   };

@@ -5,15 +5,37 @@
  * Frames go in in *steps*: as many at once as do not depend on each other. A step is over when the real endpoint's counters
  * have moved by what the model says, since every frame ends in exactly one of them.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { DataplaneError } from '../../../src/dataplane/client.ts';
 import type { NetworkStats, TablesDump } from '../../../src/dataplane/protocol.ts';
-import type { Endpoint, FromTap, FromWire } from '../../model/endpoint.ts';
-import { type Ethernet, ethernetOf, transportOf } from '../../model/packet.ts';
+import { type Endpoint, type FromTap, type FromWire, portsOf } from '../../model/endpoint.ts';
+import { GSO_ECN, GSO_UDP_L4, onTheWire, type Virtio } from '../../model/offload.ts';
+import { type Ethernet, ethernetOf, ipOf, transportOf } from '../../model/packet.ts';
 import { type FdbValue, Refusal } from '../../model/tables.ts';
 import { type Action, actionWords, type Change } from './model-actions.ts';
-import { compareDatagrams, compareFrames, datagramFlow, type Seen, seenFrames, visible } from './model-compare.ts';
-import { type OuterDatagram, outerDatagrams, outerFrames } from './model-outer.ts';
-import { DUT_MAC, freshModel, type ModelRig, NET_MAC, NETWORKS } from './model-rig.ts';
+import {
+  compareDatagrams,
+  compareFrames,
+  datagramFlow,
+  type Expected,
+  type Seen,
+  seenFrames,
+  visible,
+} from './model-compare.ts';
+import { type OuterDatagram, outerDatagrams, outerFrames, pathErrorFrame } from './model-outer.ts';
+import {
+  DUT_MAC,
+  freshModel,
+  LOCAL4,
+  LOCAL6,
+  type ModelRig,
+  NET_MAC,
+  NETWORKS,
+  OFFLOADS_OFF,
+  OTHER_DEVICE,
+} from './model-rig.ts';
+
+const RANGES = NETWORKS.map(portsOf);
 
 /** Changes by hand are told of; what a datastore does is not. */
 const TOLD_AS: Readonly<Partial<Record<string, string>>> = {
@@ -67,6 +89,12 @@ export class Run {
         await run.#change(action.change);
         continue;
       }
+      if (action.kind === 'icmp') {
+        await run.#finish(step);
+        step = new Step();
+        await run.#pathErrors(action);
+        continue;
+      }
       if (step.dependsOn(action) || (step.preceded(action) && run.#mayTeach(action))) {
         await run.#finish(step);
         step = new Step();
@@ -106,42 +134,53 @@ export class Run {
   #predict(step: Step, action: Action): void {
     step.actions.push(action);
     if (action.kind === 'tap') {
-      const outcome = this.#model.fromTap(action.network, action.frame, action.virtio);
-      this.#countTap(action.network, outcome);
-      for (const sent of outcome.sent) {
-        step.sent.push({ ...sent, sourcePort: 0, checksum: 'right', payload: Buffer.from(sent.payload) });
-      }
-      step.frames.push(...outcome.replies.map((frame) => ({ network: action.network, frame, cut: false })));
+      for (const [frame, virtio] of handedOver(action)) this.#predictTap(step, action, frame, virtio);
+      // Whether it comes from this tunnel depends on who is a peer.
+      if (step.answers >= ANSWERS_A_SECOND / 2 || isFromUnderlay(action)) step.mustEnd = true;
     } else if (action.kind === 'wire') {
-      const { outer, payload } = action;
-      // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
-      // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
-      if (outer.checksum === 'wrong') {
-        this.#count('bad checksums');
-        this.#allow('bad checksums', 1);
-        return;
-      }
-      if (outer.checksum === 'zero' && outer.source.includes(':')) return;
-      const { source, port } = outer;
-      const outcome = this.#model.fromWire({ source, port, ecn: outer.tos & 3, payload });
-      this.#countWire(outcome);
-      const network = outcome.network ?? '';
-      step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
-      if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
-        const { what, mac, ip } = outcome.learned;
-        const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
-        this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
-        step.learned(network, outcome.learned);
-        // Which of two MACs gets the last place depends on the lane that is faster.
-        if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
-      }
+      this.#predictWire(step, action);
     }
   }
 
-  #countTap(network: string, { sent, replies, drops, miss }: FromTap): void {
-    if (miss !== undefined) this.#events.push(`miss ${text({ network, ...miss })}`);
+  #predictTap(step: Step, action: Action & { kind: 'tap' }, frame: Buffer, virtio: Virtio): void {
+    const outcome = this.#model.fromTap(action.network, frame, virtio);
+    this.#countTap(action.network, outcome);
+    step.sent.push(...outcome.sent.map((sent) => ({ ...sent, payload: Buffer.from(sent.payload) })));
+    const back = [...outcome.replies, ...outcome.tooBig];
+    step.frames.push(...back.map((each) => ({ network: action.network, frame: each, cut: false })));
+    step.answers += outcome.tooBig.length;
+  }
+
+  #predictWire(step: Step, action: Action & { kind: 'wire' }): void {
+    const { outer, payload } = action;
+    // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
+    // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
+    if (outer.checksum === 'wrong') {
+      this.#count('bad checksums');
+      this.#allow('bad checksums', 1);
+      return;
+    }
+    const { source, port } = outer;
+    const checksum = outer.checksum !== 'zero';
+    const outcome = this.#model.fromWire({ source, port, ecn: outer.tos & 3, checksum, payload });
+    this.#countWire(outcome);
+    const network = outcome.network ?? '';
+    step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
+    if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
+      const { what, mac, ip } = outcome.learned;
+      const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
+      this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
+      step.learned(network, outcome.learned);
+      // Which of two MACs gets the last place depends on the lane that is faster.
+      if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
+    }
+  }
+
+  #countTap(network: string, { sent, replies, tooBig, drops, misses }: FromTap): void {
+    for (const miss of misses) this.#events.push(`miss ${text({ network, ...miss })}`);
     for (const { payload } of sent) this.#countTraffic(network, 'tx', payload.length - 8);
     for (const reply of replies) this.#count(`${network} ${reply.length === 42 ? 'arp' : 'nd'} replies`);
+    if (tooBig.length > 0) this.#count(`${network} too big replies`, tooBig.length);
     for (const reason of drops) this.#count(`${network} drop ${reason}`);
   }
 
@@ -176,6 +215,7 @@ export class Run {
   async #finish(step: Step): Promise<void> {
     if (step.actions.length === 0) return;
     const { tap, net } = this.#rig;
+    await this.#rig.mayAnswer(step.answers, ANSWERS_A_SECOND);
     for (const action of step.actions) {
       if (action.kind === 'tap') tap.queue(action.network, action.frame, action.virtio);
       if (action.kind !== 'wire') continue;
@@ -219,7 +259,9 @@ export class Run {
   }
 
   #sent(): OuterDatagram[] {
-    return outerDatagrams(this.#rig.net.arrived('eth0'));
+    const { net } = this.#rig;
+    const other = outerDatagrams(net.arrived(OTHER_DEVICE));
+    return [...outerDatagrams(net.arrived('eth0')), ...other.map((each) => ({ ...each, via: OTHER_DEVICE }))];
   }
 
   #frames(): Seen[] {
@@ -228,10 +270,12 @@ export class Run {
 
   #comparePorts(seen: readonly OuterDatagram[]): string[] {
     return seen.flatMap((datagram) => {
-      const key = datagramFlow(datagram);
-      const before = this.#sourcePorts.get(key) ?? datagram.sourcePort;
+      const { sourcePort } = datagram;
+      const range = RANGES.find(({ min, max }) => sourcePort >= min && sourcePort < max);
+      const key = `${range?.min} ${datagramFlow(datagram)}`;
+      const before = this.#sourcePorts.get(key) ?? sourcePort;
       this.#sourcePorts.set(key, before);
-      if (before === datagram.sourcePort && before >= 49_152) return [];
+      if (before === sourcePort) return [];
       return [`source port ${datagram.sourcePort} of a flow that left from ${before}: ${key}`];
     });
   }
@@ -255,6 +299,42 @@ export class Run {
     counters.set('bad checksums', stats.bad_checksums ?? 0);
     for (const network of stats.networks) putCounters(counters, network);
     return counters;
+  }
+
+  /**
+   * ICMP errors about the underlay. They wait in queues that the real endpoint empties once a second, or when a send meets them; what
+   * must not change anything is given that time.
+   */
+  async #pathErrors({ errors }: Action & { kind: 'icmp' }): Promise<void> {
+    const { net, client } = this.#rig;
+    const before = this.#pathMtus();
+    for (const error of errors) {
+      this.#model.pathError(error);
+      net.queue('eth0', pathErrorFrame(error, { to: DUT_MAC, from: NET_MAC }));
+    }
+    const expected = this.#pathMtus();
+    net.flush();
+    await net.sync();
+    const least = Date.now() + (expected === before ? QUEUES_EMPTIED_MS : 0);
+    const until = least + Math.max(this.#options.patienceMs, QUEUES_EMPTIED_MS);
+    for (;;) {
+      const { peers } = await client.request('stats', {});
+      const held = peers.flatMap(({ network, ip, path_mtu: mtu }) =>
+        mtu === undefined ? [] : [`${network} ${ip} ${mtu}`],
+      );
+      const real = held.sort().join(', ');
+      if (real === expected && Date.now() >= least) return;
+      if (Date.now() > until)
+        throw new Disagreement([`path MTUs: ${real || 'none'}, the model says ${expected || 'none'}`]);
+      await sleep(20);
+    }
+  }
+
+  #pathMtus(): string {
+    return this.#model.networks
+      .flatMap(({ options, tables }) => [...tables.pathMtus].map(([ip, mtu]) => `${options.name} ${ip} ${mtu}`))
+      .sort()
+      .join(', ');
   }
 
   // Requests and tables.
@@ -362,6 +442,7 @@ function putCounters(counters: Counters, stats: NetworkStats): void {
   counters.set(`${network} tx bytes`, stats.tx.bytes);
   counters.set(`${network} arp replies`, stats.arp_replies);
   counters.set(`${network} nd replies`, stats.nd_replies);
+  counters.set(`${network} too big replies`, stats.too_big_replies ?? 0);
   counters.set(`${network} partial checksums`, stats.partial_checksums);
   counters.set(`${network} whole superframes`, stats.whole_superframes);
 }
@@ -369,8 +450,10 @@ function putCounters(counters: Counters, stats: NetworkStats): void {
 /** Actions whose outcome does not depend on each other, with what the model says of them. */
 class Step {
   readonly actions: Action[] = [];
-  readonly sent: OuterDatagram[] = [];
+  readonly sent: Expected[] = [];
   readonly frames: Seen[] = [];
+  /** ICMP errors to the host. */
+  answers = 0;
   /** Networks whose tables changed. */
   readonly taught = new Set<string>();
   mustEnd = false;
@@ -387,6 +470,7 @@ class Step {
   dependsOn(action: Action): boolean {
     if (this.actions.length >= STEP_MAX) return true;
     if (this.taught.size === 0) return false;
+    if (isFromUnderlay(action)) return true;
     const ethernet = innerOf(action);
     return ethernet !== undefined && (this.#macs.has(ethernet.source) || this.#macs.has(ethernet.destination));
   }
@@ -398,10 +482,28 @@ class Step {
   }
 }
 
+/** What the endpoint reads from its TAP: without the offload, the kernel cuts superframes before. */
+function handedOver({ frame, virtio }: Action & { kind: 'tap' }): [Buffer, Virtio][] {
+  if (virtio.gso === undefined) return [[frame, virtio]];
+  const offload = (virtio.gso.kind & ~GSO_ECN) === GSO_UDP_L4 ? 'tap_uso' : 'tap_tso';
+  if (!OFFLOADS_OFF.includes(offload)) return [[frame, virtio]];
+  return (onTheWire(frame, virtio) ?? []).map((segment) => [segment, {}]);
+}
+
+function isFromUnderlay(action: Action): boolean {
+  const source = action.kind === 'tap' ? ipOf(action.frame)?.source : undefined;
+  return source === LOCAL4 || source === LOCAL6;
+}
+
 function innerOf(action: Action): Ethernet | undefined {
-  if (action.kind === 'change') return undefined;
+  if (action.kind === 'change' || action.kind === 'icmp') return undefined;
   return ethernetOf(action.kind === 'tap' ? action.frame : action.payload.subarray(8));
 }
+
+/** A lane sends no more ICMP errors (`PER_SECOND` in native/src/lane/limit.rs). */
+const ANSWERS_A_SECOND = 100;
+/** The control thread looks for ICMP errors once a second. */
+const QUEUES_EMPTIED_MS = 1_300;
 
 /** Well within what the TAP's queue and the sockets hold. */
 const STEP_MAX = 200;

@@ -4,15 +4,23 @@ import type { Action } from './model-actions.ts';
 /** True if the list still fails. */
 export type Fails = (actions: readonly Action[]) => Promise<boolean>;
 
-/** Tries at most `attempts` lists. */
+/** Scenarios with errors from the underlay take seconds each. */
+const ENOUGH_MS = 60_000;
+
+/** Tries at most `attempts` lists, and not for ever. */
 export async function shrink(actions: readonly Action[], fails: Fails, attempts = 200): Promise<readonly Action[]> {
   let left = attempts;
+  const until = Date.now() + ENOUGH_MS;
   const still: Fails = async (list) => {
     left -= 1;
-    return left >= 0 && (await fails(list));
+    return left >= 0 && Date.now() < until && (await fails(list));
   };
   let small = actions;
-  for (let size = Math.ceil(small.length / 2); size >= 1 && left > 0; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+  for (
+    let size = Math.ceil(small.length / 2);
+    size >= 1 && left > 0 && Date.now() < until;
+    size = size === 1 ? 0 : Math.ceil(size / 2)
+  ) {
     // From the end: what comes after the failure goes first.
     for (let end = small.length; end > 0; end -= size) {
       const fewer = [...small.slice(0, Math.max(0, end - size)), ...small.slice(end)];

@@ -9,6 +9,9 @@ import { VtepdHost } from './vtepd.ts';
 
 export type EndKind = 'vtepd' | 'kernel';
 
+/** The other end, where a test is about one: scripts/nightly.sh runs those with both. */
+export const PEER: EndKind = process.env.VTEPD_TEST_PEER === 'kernel' ? 'kernel' : 'vtepd';
+
 export interface End {
   readonly host: BedHost;
   readonly mac: string;

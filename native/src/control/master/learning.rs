@@ -12,9 +12,10 @@ impl Master {
         {
             return Learning::Unchanged;
         }
-        let (source, from) = match strongest {
-            Some((source, value)) => (*source, value.destinations.first().map(|to| to.ip)),
-            None => (Source::Learned, None),
+        // A router stays one wherever its MAC moves, as in the kernel.
+        let (source, from, router) = match strongest {
+            Some((source, value)) => (*source, value.destinations.first().map(|to| to.ip), value.router),
+            None => (Source::Learned, None, false),
         };
         let full = from.is_none() && (self.fdb.len() >= self.limits.entries || self.learned.total >= self.limits.learned);
         if full || source == Source::Learned && self.learned.at(ip) >= self.limits.per_peer {
@@ -28,7 +29,7 @@ impl Master {
             return if held > now { Learning::Unchanged } else { Learning::Held(from) };
         }
         let destinations = vec![Destination { ip, port: None, vni: None, via: None }];
-        let value = FdbValue { destinations, state: EntryState::Dynamic, router: false };
+        let value = FdbValue { destinations, state: EntryState::Dynamic, router };
         let quiet = self.journal.len();
         self.set_mac(source, mac, value, now, &mut Changes::default());
         self.journal.truncate(quiet);
