@@ -44,13 +44,22 @@ impl Engine {
         let Some(lane) = self.lanes.last() else { return Ok(()) };
         for (name, held) in self.networks.iter_mut().filter(|(_, held)| !held.lost) {
             let netns = Netns::open(held.spec.netns.as_deref())?;
-            let queue = tap::add_queue(name, &netns)?;
+            let framing = held.master.network.framing;
+            let queue = tap::add_queue(name, framing, &netns)?;
             let counters = Arc::new(NetworkCounters::default());
             held.queues.push(Arc::clone(&queue));
             held.counters.push(Arc::clone(&counters));
             let Some(pool) = self.underlay.pool(&held.pool) else { continue };
             let offloads = self.offloads.taps(held.tap);
-            lane.add_device(Device { slot: held.master.network.slot, queue, offloads, pool, counters });
+            lane.add_device(Device {
+                slot: held.master.network.slot,
+                framing,
+                queue,
+                offloads,
+                pool,
+                answers: held.answers.clone(),
+                counters,
+            });
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The TAP: a persistent, multi-queue device with a virtio header in front of every frame.
+//! The TAP: a persistent, multi-queue device with a virtio header in front of every frame. For a layer-3 network it is a TUN, the same
+//! with bare packets, and meant wherever TAPs are spoken of.
 //!
 //! Persistent, so that addresses and routes outlive this process. A multi-queue TAP lets a second process attach and silently
 //! take a share of the traffic, and an attach with other flags succeeds while the device keeps the old ones; both are therefore
@@ -7,7 +8,7 @@
 use super::error::SysError;
 use super::netlink::Netlink;
 use super::netns::Netns;
-use crate::wire::virtio;
+use crate::wire::{Framing, virtio};
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -21,12 +22,20 @@ const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54d0;
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 
+const IFF_TUN: u16 = 0x0001;
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_PERSIST: u16 = 0x0800;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
-const FLAGS: u16 = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+
+const fn flags(framing: Framing) -> u16 {
+    let kind = match framing {
+        Framing::Ethernet => IFF_TAP,
+        Framing::Bare => IFF_TUN,
+    };
+    kind | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
+}
 
 const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO: libc::c_ulong = 0x02 | 0x04 | 0x08; // TSO4, TSO6, TSO_ECN
@@ -156,7 +165,7 @@ fn refusal(name: &str, why: &str) -> SysError {
 }
 
 /// Refuses a device of another kind, of other flags, or that somebody else is attached to.
-fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
+fn check_existing(netlink: &Netlink, name: &str, framing: Framing) -> Result<bool, SysError> {
     let Some(link) = netlink.link_by_name(name)? else { return Ok(false) };
     let Some(tun) = link.tun else {
         let kind = link.kind.unwrap_or_else(|| "hardware".into());
@@ -165,11 +174,12 @@ fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
             &format!("a {kind} device of this name exists; remove it (ip link del {name}) or choose another name"),
         ));
     };
-    if !(tun.tap && tun.persist && tun.multi_queue && tun.vnet_hdr) {
+    if !(tun.tap == (framing == Framing::Ethernet) && tun.persist && tun.multi_queue && tun.vnet_hdr) {
         return Err(refusal(
             name,
             &format!(
-                "an existing TUN/TAP device has other flags than tap, persist, multi_queue, vnet_hdr; remove it (ip link del {name})"
+                "an existing TUN/TAP device has other flags than {}, persist, multi_queue, vnet_hdr; remove it (ip link del {name})",
+                if framing == Framing::Ethernet { "tap" } else { "tun" }
             ),
         ));
     }
@@ -182,7 +192,7 @@ fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
     Ok(true)
 }
 
-fn open_queue(name: &str) -> Result<TapQueue, SysError> {
+fn open_queue(name: &str, framing: Framing) -> Result<TapQueue, SysError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -190,12 +200,13 @@ fn open_queue(name: &str) -> Result<TapQueue, SysError> {
         .open("/dev/net/tun")
         .map_err(|error| SysError::from_io("open", "/dev/net/tun", &error))?;
     let queue = TapQueue(file);
-    queue.ioctl_ifreq("TUNSETIFF", TUNSETIFF, &mut IfReq::new(name, FLAGS), name)?;
+    let wanted = flags(framing);
+    queue.ioctl_ifreq("TUNSETIFF", TUNSETIFF, &mut IfReq::new(name, wanted), name)?;
     let mut held = IfReq::new(name, 0);
     queue.ioctl_ifreq("TUNGETIFF", TUNGETIFF, &mut held, name)?;
     let flags = held.flags & !IFF_PERSIST;
-    if flags != FLAGS {
-        return Err(refusal(name, &format!("asked for flags {FLAGS:#06x}, the device has {flags:#06x}")));
+    if flags != wanted {
+        return Err(refusal(name, &format!("asked for flags {wanted:#06x}, the device has {flags:#06x}")));
     }
     queue.set_virtio_header_size(name)?;
     Ok(queue)
@@ -205,9 +216,10 @@ impl Tap {
     /// Creates the TAP, or attaches to the persistent one that an earlier run left, with `queues` queues.
     ///
     /// The device is still down if it is new. MAC, MTU and state are set by netlink.
-    pub fn open(name: &str, netns: &Netns, netlink: &Netlink, queues: usize) -> Result<Tap, SysError> {
-        let existed = check_existing(netlink, name)?;
-        let opened: Vec<Arc<TapQueue>> = netns.run(|| (0..queues.max(1)).map(|_| open_queue(name).map(Arc::new)).collect())?;
+    pub fn open(name: &str, framing: Framing, netns: &Netns, netlink: &Netlink, queues: usize) -> Result<Tap, SysError> {
+        let existed = check_existing(netlink, name, framing)?;
+        let opened: Vec<Arc<TapQueue>> =
+            netns.run(|| (0..queues.max(1)).map(|_| open_queue(name, framing).map(Arc::new)).collect())?;
         let Some(first) = opened.first() else { return Err(refusal(name, "no queue was opened")) };
         let offloads = first.negotiate(name)?;
         first.ioctl("TUNSETPERSIST", TUNSETPERSIST, 1, name)?;
@@ -223,11 +235,11 @@ impl Tap {
 }
 
 /// One more queue of a TAP that this process is attached to.
-pub fn add_queue(name: &str, netns: &Netns) -> Result<Arc<TapQueue>, SysError> {
-    netns.run(|| open_queue(name).map(Arc::new))
+pub fn add_queue(name: &str, framing: Framing, netns: &Netns) -> Result<Arc<TapQueue>, SysError> {
+    netns.run(|| open_queue(name, framing).map(Arc::new))
 }
 
 /// Tries on a device of its own that is gone afterwards what TAPs can do here.
 pub fn probe() -> Result<TapOffloads, SysError> {
-    open_queue("vtepprobe%d").and_then(|queue| queue.negotiate("vtepprobe%d"))
+    open_queue("vtepprobe%d", Framing::Ethernet).and_then(|queue| queue.negotiate("vtepprobe%d"))
 }
