@@ -6,10 +6,15 @@ import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import { forgetNetwork, recordNetwork } from '../host/records.ts';
+import { type Mac, parseMac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
 
-/** A network whose MAC and MTU are decided. */
-export type FedSpec = NetworkSpec & { readonly mac: string; readonly mtu: number };
+/** A network whose MAC and MTU are decided; a layer-3 network has no MAC. */
+export type FedSpec = NetworkSpec & { readonly mac: string | null; readonly mtu: number };
+
+export function macOf(spec: FedSpec | undefined): Mac | undefined {
+  return spec === undefined || spec.mac === null ? undefined : parseMac(spec.mac);
+}
 
 export class NetworkConflictError extends Error {
   readonly code = 'NETWORK_CONFLICT';
@@ -89,7 +94,7 @@ export async function dropFormer(
 
 /** Why a network cannot become `wanted` while packets flow; `undefined` when it can. */
 function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefined {
-  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote', 'ageing', 'maxaddress'] as const;
+  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote', 'ageing', 'maxaddress', 'layer3'] as const;
   const differing = fixed.find((field) => (held[field] ?? null) !== (wanted[field] ?? null));
   return differing === undefined ? undefined : `${differing} was ${held[differing]}, is ${wanted[differing]}`;
 }
@@ -103,12 +108,15 @@ async function adjust(
 ): Promise<NetworkState> {
   const update: NetworkUpdate = {
     network: spec.name,
-    mac: held.mac === spec.mac && device.mac === spec.mac ? null : spec.mac,
+    mac: spec.mac === null || (held.mac === spec.mac && device.mac === spec.mac) ? null : spec.mac,
     mtu: held.mtu === spec.mtu && device.mtu === spec.mtu ? null : spec.mtu,
     learning: held.spec.learning === spec.learning ? null : spec.learning,
     proxy: held.spec.proxy === spec.proxy ? null : spec.proxy,
     peersonly: held.spec.peersonly === spec.peersonly ? null : spec.peersonly,
     up: held.up && device.up ? null : true,
+    ...(held.spec.tunnel_address === spec.tunnel_address || spec.tunnel_address === undefined
+      ? {}
+      : { tunnel_address: spec.tunnel_address }),
   };
   const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
   if (changes.length === 0) return held;
