@@ -184,7 +184,12 @@ test('udp is served, also where no backend is named; of its fields only the port
   assert.deepEqual(backend({ Backend: rich }), { ...plain, port: 9000 });
   const config = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"udp","Port":9000}}');
   assert.deepEqual(parseNetworkConfig(formatNetworkConfig(config)), config);
-  refuses({ Network: '10.246.0.0/16', Backend: { Type: 'udp', Port: 65536 } }, 'INVALID_CONFIG', 'Backend.Port', /65536/);
+  refuses(
+    { Network: '10.246.0.0/16', Backend: { Type: 'udp', Port: 65536 } },
+    'INVALID_CONFIG',
+    'Backend.Port',
+    /65536/,
+  );
 });
 
 test('both families: defaults and limits of the IPv6 half', () => {

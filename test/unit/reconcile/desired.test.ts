@@ -536,7 +536,11 @@ test('udp: leases with that type or none, a name made of the address, one route 
   const whole = { destination: '10.246.0.0/16', onlink: false };
   assert.deepEqual(peers.routes(), [whole]);
   const change = peers.apply(changes(2, put(of('10.247.1.0-24', '10.245.1.4', 'udp')), del(untyped.key)));
-  assert.deepEqual(change.tables.neighbours_set, [{ prefix: '10.247.1.0/24', lladdr: first }], 'two subnets of one host');
+  assert.deepEqual(
+    change.tables.neighbours_set,
+    [{ prefix: '10.247.1.0/24', lladdr: first }],
+    'two subnets of one host',
+  );
   assert.deepEqual([change.tables.fdb_set, change.tables.fdb_remove], [[], [second]]);
   assert.deepEqual(peers.routes(), [whole, { destination: '10.247.1.0/24', onlink: false }], 'outside of the network');
 });
