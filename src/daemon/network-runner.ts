@@ -8,7 +8,7 @@ import type { RouteMode } from '../config/settings.ts';
 import type { HostFacts } from '../dataplane/protocol.ts';
 import type { Datastore, DatastoreEvent, Lease } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
-import { HOST_GW } from '../flannel/lease.ts';
+import { HOST_GW, UDP } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
 import { writeWhole } from '../host/files.ts';
 import { InterfaceError } from '../host/interface.ts';
@@ -165,8 +165,11 @@ export class NetworkRunner {
   }
 
   #refuse(config: NetworkConfig): void {
-    const { netns } = this.#parts.settings;
+    const { netns, mac } = this.#parts.settings;
     const { backend } = config;
+    if (backend.type === UDP && mac !== undefined) {
+      this.#logger.warn('--mac has no effect with the backend udp: a layer-3 network has no MAC');
+    }
     if (backend.gbp) throw new Error('the network configuration has Backend.GBP, which is not served yet');
     if (netns === undefined) return;
     if (backend.type === HOST_GW) {
