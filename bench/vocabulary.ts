@@ -10,8 +10,11 @@ export const PROFILE_TITLES: Readonly<Record<Profile, string>> = {
 };
 
 /** The systems that come with the benchmark; `--compare` adds more dataplanes of vtepd. */
-export const SYSTEMS = ['kernel', 'vtepd', 'ovs', 'node', 'bare'] as const;
+export const SYSTEMS = ['kernel', 'vtepd', 'ovs', 'node', 'bare', 'flannel-udp', 'vtepd-udp'] as const;
 export type BuiltInSystem = (typeof SYSTEMS)[number];
+
+/** Measured where nothing is said: the last two are a comparison of their own. */
+export const DEFAULT_SYSTEMS: readonly BuiltInSystem[] = SYSTEMS.slice(0, -2);
 
 /** What all others are divided by. */
 export const BASE = 'kernel' satisfies BuiltInSystem;

@@ -24,10 +24,11 @@ export const GOALS: readonly Goal[] = [
   { profile: 'jumbo', metric: 'tcp1', limit: 0.55 },
 ];
 
-/** How many times another userspace endpoint's TCP, nic profile. */
-const LEADS: readonly { readonly system: string; readonly factor: number }[] = [
+/** How many times another userspace endpoint's TCP, nic profile; `of`: whose, where it is not vtepd's VXLAN. */
+const LEADS: readonly { readonly system: string; readonly factor: number; readonly of?: string }[] = [
   { system: 'ovs', factor: 8 },
   { system: 'node', factor: 40 },
+  { system: 'flannel-udp', factor: 20, of: 'vtepd-udp' },
 ];
 const LEAD_METRICS: readonly Metric[] = ['tcp1', 'tcp4', 'both'];
 
@@ -48,9 +49,10 @@ export function verdict(summary: Summary, metric: Metric, system = 'vtepd'): Ver
 }
 
 /** One sentence for each other userspace endpoint: how far ahead, against how far it should be. */
-export function leads(summary: Summary, system = 'vtepd'): readonly string[] {
+export function leads(summary: Summary): readonly string[] {
   if (summary.profile !== 'nic') return [];
   return LEADS.filter((lead) => summary.systems.includes(lead.system)).flatMap((lead) => {
+    const { of: system = 'vtepd' } = lead;
     const factors = LEAD_METRICS.flatMap((metric) => {
       const factor = advantage(summary, system, lead.system, metric);
       return factor === undefined ? [] : [factor];
@@ -64,7 +66,7 @@ export function leads(summary: Summary, system = 'vtepd'): readonly string[] {
         : `behind in: ${behind.map((metric) => metricFacts(metric).title).join('; ')}: not met`;
     const met = least >= lead.factor ? 'met' : 'not met';
     return [
-      `against ${lead.system}: ${factors.map((factor) => `${factor.toFixed(1)}x`).join(', ')} its TCP (goal >= ${lead.factor}x: ${met}); ${elsewhere}`,
+      `${lead.of === undefined ? '' : `${lead.of} `}against ${lead.system}: ${factors.map((factor) => `${factor.toFixed(1)}x`).join(', ')} its TCP (goal >= ${lead.factor}x: ${met}); ${elsewhere}`,
     ];
   });
 }

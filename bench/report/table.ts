@@ -21,7 +21,7 @@ export function renderTable(summary: Summary): string {
     '',
     ...align([head, ...rows]),
     '',
-    ...(withGoals ? leads(summary) : []),
+    ...leads(summary),
     ...summary.failures.map((failure) => `failed: ${failure}`),
     noise(summary),
   ];

@@ -6,6 +6,7 @@ import { kernel } from './kernel.ts';
 import { node } from './node.ts';
 import { ovs } from './ovs.ts';
 import type { System } from './system.ts';
+import { flannelUdp, vtepdUdp } from './udp.ts';
 import { DEFAULT_DATAPLANE, vtepd } from './vtepd.ts';
 
 export function chooseSystems(options: Options): readonly System[] {
@@ -16,6 +17,13 @@ export function chooseSystems(options: Options): readonly System[] {
     ovs,
     node,
     bare,
+    'flannel-udp': flannelUdp,
+    'vtepd-udp': vtepdUdp({
+      name: 'vtepd-udp',
+      title: "vtepd as a host of flannel's udp backend",
+      binary: DEFAULT_DATAPLANE,
+      lanes,
+    }),
   };
   const compared = options.compare.map(({ name, path }) =>
     vtepd({ name, title: `vtepd, ${path}`, binary: path, lanes }),

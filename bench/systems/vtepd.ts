@@ -6,7 +6,7 @@ import { DataplaneClient, DataplaneError } from '../../src/dataplane/client.ts';
 import { Child } from '../bed/child.ts';
 import { makeDirectory } from '../bed/leftovers.ts';
 import { BENCH_DIR } from '../bed/load-tool.ts';
-import { OVERLAY_DEVICE, type Pair, UNDERLAY_DEVICE } from '../bed/pair.ts';
+import { type End, OVERLAY_DEVICE, type Pair, UNDERLAY_DEVICE } from '../bed/pair.ts';
 import type { System } from './system.ts';
 
 export const DEFAULT_DATAPLANE =
@@ -25,12 +25,7 @@ export function vtepd(options: VtepdOptions): System {
   return {
     name: options.name,
     title: options.title,
-    async unavailable() {
-      return await access(options.binary, constants.X_OK).then(
-        () => undefined,
-        () => `${options.binary} is not there or cannot be run`,
-      );
-    },
+    unavailable: () => reachable(options),
     async install(pair) {
       const dir = await makeDirectory();
       const clients: DataplaneClient[] = [];
@@ -53,7 +48,16 @@ export function vtepd(options: VtepdOptions): System {
   };
 }
 
-async function start(options: VtepdOptions, pair: Pair, end: Pair['near'], dir: string): Promise<DataplaneClient> {
+/** Why its program cannot be run. */
+export async function reachable({ binary }: VtepdOptions): Promise<string | undefined> {
+  return await access(binary, constants.X_OK).then(
+    () => undefined,
+    () => `${binary} is not there or cannot be run`,
+  );
+}
+
+/** A dataplane for one end. */
+export async function launch(options: VtepdOptions, end: End, dir: string): Promise<DataplaneClient> {
   const socket = join(dir, `${end.side}.sock`);
   const lanes = options.lanes === undefined ? [] : ['--lanes', String(options.lanes)];
   const child = Child.start(`${options.name} (${end.side})`, {
@@ -63,6 +67,11 @@ async function start(options: VtepdOptions, pair: Pair, end: Pair['near'], dir: 
   end.children.push(child);
   const client = await connect(socket, child);
   await client.hello();
+  return client;
+}
+
+async function start(options: VtepdOptions, pair: Pair, end: End, dir: string): Promise<DataplaneClient> {
+  const client = await launch(options, end, dir);
   await client.request('network.create', {
     name: OVERLAY_DEVICE,
     vni: 2,

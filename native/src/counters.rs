@@ -86,6 +86,7 @@ pub struct NetworkCounters {
     partial_checksums,
     whole_superframes,
     too_big_replies,
+    refusals,
 }
 }
 

@@ -39,7 +39,7 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
-    /// A frame shorter than an Ethernet header came from the TAP.
+    /// A frame shorter than an Ethernet header (on a layer-3 network: than an IPv4 header) came from the TAP.
     TxRunt = "tx_runt", "the sender on this host writes broken frames; capture on the TAP";
     /// The virtio header of a frame from the TAP contradicts the frame.
     TxBadVirtioHeader = "tx_bad_virtio_header", "a guest or program below the TAP hands on unchecked offload metadata";
@@ -69,10 +69,16 @@ drop_reasons! {
     TxNdMalformed = "tx_nd_malformed", "the sender writes broken neighbour discovery; capture on the TAP";
     /// The ND proxy swallowed a solicitation for an address that it does not know.
     TxNdUnanswered = "tx_nd_unanswered", "no lease covers the address: vtepd neigh show";
+    /// A packet from the TUN of a layer-3 network was not IPv4, or its header contradicts itself.
+    TxNotIpv4 = "tx_not_ipv4", "such a network carries IPv4 only: switch IPv6 off on the TUN, or use the vxlan backend";
+    /// No peer's subnet holds the destination of a packet on a layer-3 network.
+    TxNoSubnet = "tx_no_subnet", "no lease covers the address: vtepd peers";
+    /// The TTL of a packet for a layer-3 network is used up; a layer-3 network takes one at each end.
+    TxTtlExpired = "tx_ttl_expired", "expected from traceroute; else a routing loop, or a sender with a very small TTL";
     /// A datagram was cut because it was larger than a receive slot.
     RxTruncated = "rx_truncated", "the peer sends more than 64 KiB in one datagram; report it";
-    /// A datagram was too short for a VXLAN header.
-    RxShort = "rx_short", "something else sends to the VXLAN port; see who with vtepd drops";
+    /// A datagram was too short for a VXLAN header (on a layer-3 network: for an IPv4 header).
+    RxShort = "rx_short", "something else sends to the tunnel's port; see who with vtepd drops";
     /// The I flag of the VXLAN header was clear.
     RxNoVni = "rx_no_vni", "something else sends to the VXLAN port";
     /// A reserved bit of the VXLAN header was set.
@@ -93,6 +99,10 @@ drop_reasons! {
     RxSourceMacConflict = "rx_source_mac_conflict", "the peer sends from another address than its entry says; check NAT and local";
     /// The source MAC inside moved more often than it may and is held where it is.
     RxSourceMacMoves = "rx_source_mac_moves", "two hosts with one MAC, a loop, or an attack: look at vtepd fdb show and at maxmoves";
+    /// A datagram of a layer-3 network was not IPv4, or its header contradicts itself.
+    RxNotIpv4 = "rx_not_ipv4", "something else sends to the tunnel's port, or the peer runs another backend";
+    /// The TTL of a packet from a layer-3 network is used up.
+    RxTtlExpired = "rx_ttl_expired", "expected from traceroute; else a routing loop, or a sender with a very small TTL";
     /// The outer header said congestion experienced, the inner one cannot carry it (RFC 6040).
     RxEcn = "rx_ecn", "a router marks packets of a transport without ECN; expected under congestion";
     /// The TAP was down.

@@ -37,6 +37,8 @@ export function toLinkRow(state: NetworkState) {
     reserved_bits: reservedFromAccepted(spec.reserved_bits ?? LINK_DEFAULTS.reserved_bits),
     ageing: spec.ageing,
     maxaddress: spec.maxaddress,
+    layer3: spec.layer3 ?? false,
+    tunnel_address: spec.tunnel_address ?? null,
     queues: state.queues,
     revisions: state.revisions,
   };
@@ -45,6 +47,7 @@ export function toLinkRow(state: NetworkState) {
 type LinkRow = ReturnType<typeof toLinkRow>;
 
 export function describeLink(row: LinkRow): string {
+  if (row.layer3) return describeLayer3(row);
   const words = [`vxlan id ${row.vni}`];
   if (row.group !== null) words.push(`group ${row.group}`);
   if (row.remote !== null) words.push(`remote ${row.remote}`);
@@ -62,6 +65,20 @@ export function describeLink(row: LinkRow): string {
   return (
     `${row.ifindex}: ${row.name}: <${flags}> mtu ${row.mtu} state ${row.up ? 'UP' : 'DOWN'}\n` +
     `    link/ether ${row.mac}\n    ${words.join(' ')}\n`
+  );
+}
+
+function describeLayer3(row: LinkRow): string {
+  const words = ['udp', `tunnel-address ${row.tunnel_address ?? 'none'}`, `local ${row.local ?? 'any'}`];
+  if (row.dev !== null) words.push(`dev ${row.dev}`);
+  words.push(`port ${row.port}`);
+  if (row.peersonly) words.push('peersonly');
+  if (row.netns !== null) words.push(`netns ${row.netns}`);
+  words.push(`queues ${row.queues}`, `owner ${row.owner}`);
+  const flags = `POINTOPOINT,MULTICAST,NOARP${row.up ? ',UP' : ''}`;
+  return (
+    `${row.ifindex}: ${row.name}: <${flags}> mtu ${row.mtu} state ${row.up ? 'UP' : 'DOWN'}\n` +
+    `    link/none\n    ${words.join(' ')}\n`
   );
 }
 

@@ -101,9 +101,9 @@ function describeNetwork(network: NetworkState): string {
   const { spec } = network;
   const revisions = Object.entries(network.revisions).map(([source, revision]) => `${source} revision ${revision}`);
   const words = [
-    `${spec.name} vni ${spec.vni} port ${spec.port}`,
+    spec.layer3 === true ? `${spec.name} layer 3 port ${spec.port}` : `${spec.name} vni ${spec.vni} port ${spec.port}`,
     `local ${spec.local ?? 'any'}`,
-    `mac ${network.mac}`,
+    ...(spec.layer3 === true ? [] : [`mac ${network.mac}`]),
     `mtu ${network.mtu}`,
     network.up ? 'up' : 'DOWN',
     `owner ${spec.owner}`,

@@ -76,7 +76,7 @@ export const SETTINGS: readonly SettingSpec[] = [
     env: 'FLANNELD_NETWORKS',
     text: 'several networks at <etcd-prefix>/NAME, each with /run/flannel/networks/NAME.env; more settings for each in --config',
   },
-  own('device', 'NAME', 'name of the TAP; default flannel.<VNI>'),
+  own('device', 'NAME', 'name of the TAP; default flannel.<VNI>, with the backend udp flannel0'),
   own('netns', 'NAME', 'network namespace of the TAP, a name or a path'),
   own('mac', 'MAC', 'MAC of the TAP; default: the one of the last run'),
   {

@@ -1,15 +1,15 @@
-/** Which devices a network has on this host, and their MACs: one a family with vxlan, none with host-gw. */
+/** Which devices a network has on this host, and their MACs: one a family with vxlan, one without MAC with udp, none with host-gw. */
 import type { HostFacts, NetworkState } from '../dataplane/protocol.ts';
 import type { Lease } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
-import { HOST_GW } from '../flannel/lease.ts';
+import { HOST_GW, UDP } from '../flannel/lease.ts';
 import type { DaemonRecord } from '../host/records.ts';
 import type { Family } from '../net/ip.ts';
-import { type Mac, parseMac } from '../net/mac.ts';
+import type { Mac } from '../net/mac.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Ground } from './ground.ts';
 import { chooseMac, type MacSources, ourMacs } from './identity.ts';
-import type { FedSpec } from './network.ts';
+import { type FedSpec, macOf } from './network.ts';
 import type { Desired } from './plane.ts';
 import { deviceName, type TunnelOptions, tunnelSpec } from './tunnel.ts';
 
@@ -60,9 +60,10 @@ export function decideDevices(
   const desired = families.map((family, index): Desired => {
     const of = sources[index];
     if (config.backend.type === HOST_GW || of === undefined) return { netns };
-    return { netns, spec: specOf(config, family, ground, { owner: source, ...settings, mac: chooseMac(of) }) };
+    const mac = config.backend.type === UDP ? null : chooseMac(of);
+    return { netns, spec: specOf(config, family, ground, { owner: source, ...settings, mac }) };
   });
-  const macs = desired.flatMap(({ spec }) => (spec === undefined ? [] : [parseMac(spec.mac)]));
+  const macs = desired.flatMap(({ spec }) => macOf(spec) ?? []);
   return { desired, macs: known === undefined ? undefined : [...new Set([...known, ...macs])] };
 }
 
@@ -70,10 +71,10 @@ export function specOf(
   config: NetworkConfig,
   family: Family,
   { underlay, underlay6 }: Ground,
-  given: Pick<DeviceSettings, 'device' | 'netns' | 'tunnelOptions'> & { owner: string; mac: Mac },
+  given: Pick<DeviceSettings, 'device' | 'netns' | 'tunnelOptions'> & { owner: string; mac: Mac | null },
 ): FedSpec {
   const { owner, device, netns = null, mac, tunnelOptions: options = {} } = given;
-  const name = deviceName(family, device, config.backend.vni);
+  const name = deviceName(family, device, config.backend);
   const address = family === 4 ? underlay.address : (underlay6?.address ?? underlay.address);
   return tunnelSpec(
     config,
@@ -90,7 +91,7 @@ function sourcesOf(
   settings: DeviceSettings,
   { source, states, facts, ownLease, record }: DeviceFacts,
 ): MacSources {
-  const device = deviceName(family, settings.device, config.backend.vni);
+  const device = deviceName(family, settings.device, config.backend);
   const { vtepMac, vtepMac6 } = ownLease?.attributes ?? {};
   if (family === 4) {
     return { asked: settings.mac, device, source, states, facts, ownLease, leasedMac: vtepMac, record };

@@ -4,7 +4,7 @@ import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW, type LeaseAttributes, VXLAN } from '../flannel/lease.ts';
 import { chooseIpv6, chooseUnderlay, InterfaceError, type Underlay, type UnderlayIpv6 } from '../host/interface.ts';
 import type { Ipv4, Ipv6 } from '../net/ip.ts';
-import { parseMac } from '../net/mac.ts';
+import { macOf } from './network.ts';
 import type { Desired } from './plane.ts';
 
 export interface GroundSettings {
@@ -38,7 +38,7 @@ export function isMoved(before: Ground, now: Ground): boolean {
 
 export function attributesOf(config: NetworkConfig, ground: Ground, desired: readonly Desired[]): LeaseAttributes {
   const { publicIp } = ground.underlay;
-  const [four, six] = desired.map(({ spec }) => (spec === undefined ? undefined : parseMac(spec.mac)));
+  const [four, six] = desired.map(({ spec }) => macOf(spec));
   const backendType = config.backend.type;
   return {
     publicIp,

@@ -8,14 +8,14 @@ import type { RouteMode } from '../config/settings.ts';
 import type { HostFacts } from '../dataplane/protocol.ts';
 import type { Datastore, DatastoreEvent, Lease } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
-import { HOST_GW } from '../flannel/lease.ts';
+import { HOST_GW, UDP } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
 import { writeWhole } from '../host/files.ts';
 import { InterfaceError } from '../host/interface.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
 import type { Family, Ipv4, Ipv6 } from '../net/ip.ts';
-import { type Mac, parseMac } from '../net/mac.ts';
+import type { Mac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
 import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
@@ -23,11 +23,12 @@ import { decideDevices, specOf } from './devices.ts';
 import { hopsTo, topologyOf } from './direct.ts';
 import { attributesOf, type Ground, groundOf, isMoved } from './ground.ts';
 import { previousSubnets, rememberMac } from './identity.ts';
+import { macOf } from './network.ts';
 import type { Desired, Plane } from './plane.ts';
 import { pause, Serial, together } from './serial.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
 import { Teller } from './teller.ts';
-import { containerMtu, deviceAddress, optionProblem, type Tunnel, type TunnelOptions } from './tunnel.ts';
+import { containerMtu, deviceAddress, optionProblem, type Tunnel, type TunnelOptions, withTunnelAddress } from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
 const LOOK_MS = 5_000;
@@ -158,16 +159,20 @@ export class NetworkRunner {
     const tunnels = desired.map((each, index) => this.#tunnel(each, index === 0 ? 4 : 6, config, lease));
     const joined: Joined = { config, tunnels, teller, macs, ground, lease, masquerades: false };
     this.#useMacOf(lease, tunnels);
+    useTunnelAddressOf(lease, tunnels);
     this.#remember(joined);
     await this.#rule(joined);
     return joined;
   }
 
   #refuse(config: NetworkConfig): void {
-    const { netns, tunnelOptions = {} } = this.#parts.settings;
+    const { netns, mac, tunnelOptions = {} } = this.#parts.settings;
     const { backend } = config;
     const problem = optionProblem(tunnelOptions, config);
     if (problem !== undefined) throw new Error(problem);
+    if (backend.type === UDP && mac !== undefined) {
+      this.#logger.warn('--mac has no effect with the backend udp: a layer-3 network has no MAC');
+    }
     if (backend.gbp) throw new Error('the network configuration has Backend.GBP, which is not served yet');
     if (netns === undefined) return;
     if (backend.type === HOST_GW) {
@@ -218,6 +223,7 @@ export class NetworkRunner {
     joined.lease = lease;
     this.#board.lease = lease;
     this.#useMacOf(lease, joined.tunnels);
+    useTunnelAddressOf(lease, joined.tunnels);
     this.#remember(joined);
     await this.#rule(joined);
     for (const { desired, family } of joined.tunnels) {
@@ -293,8 +299,10 @@ export class NetworkRunner {
     const before = joined.ground;
     for (const { desired, family } of joined.tunnels) {
       if (desired.spec === undefined) continue;
-      const { owner, mac } = desired.spec;
-      desired.spec = specOf(joined.config, family, ground, { ...this.#parts.settings, owner, mac: parseMac(mac) });
+      const { owner } = desired.spec;
+      const mac = macOf(desired.spec) ?? null;
+      const spec = specOf(joined.config, family, ground, { ...this.#parts.settings, owner, mac });
+      desired.spec = withTunnelAddress(spec, joined.lease.subnet);
       await this.#plane.bring(desired, signal);
     }
     const desired = joined.tunnels.map((tunnel) => tunnel.desired);
@@ -384,8 +392,9 @@ export class NetworkRunner {
     try {
       const before = readDaemonRecord(paths);
       writeDaemonRecord(paths, {
-        ...(four === undefined ? {} : { mac: four.mac, macs: rememberMac(four.mac, before), device: four.name }),
-        ...(six === undefined ? {} : { mac6: six.mac, device6: six.name }),
+        ...(typeof four?.mac !== 'string' ? {} : { mac: four.mac, macs: rememberMac(four.mac, before) }),
+        ...(four === undefined ? {} : { device: four.name }),
+        ...(typeof six?.mac !== 'string' ? {} : { mac6: six.mac, device6: six.name }),
         direct: tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
         publicIp: lease.attributes.publicIp,
         subnet: lease.subnet,
@@ -405,8 +414,14 @@ export class NetworkRunner {
 
 function ownOf(lease: Lease, family: Family, { spec }: Desired) {
   const part = partOf(lease, family);
-  const mac = spec === undefined ? undefined : parseMac(spec.mac);
-  return { publicIp: part?.publicIp ?? lease.attributes.publicIp, key: lease.key, subnet: part?.subnet, mac };
+  const publicIp = part?.publicIp ?? lease.attributes.publicIp;
+  return { publicIp, key: lease.key, subnet: part?.subnet, mac: macOf(spec) };
+}
+
+function useTunnelAddressOf(lease: Lease, tunnels: readonly Tunnel[]): void {
+  for (const { desired } of tunnels) {
+    if (desired.spec !== undefined) desired.spec = withTunnelAddress(desired.spec, lease.subnet);
+  }
 }
 
 function addressesOf(lease: Lease, family: Family, { spec }: Desired): string[] {

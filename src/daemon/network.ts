@@ -7,11 +7,16 @@ import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import { forgetNetwork, recordNetwork } from '../host/records.ts';
+import { type Mac, parseMac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
 import { TUNNEL_OPTIONS } from './tunnel.ts';
 
-/** A network whose MAC and MTU are decided. */
-export type FedSpec = NetworkSpec & { readonly mac: string; readonly mtu: number };
+/** A network whose MAC and MTU are decided; a layer-3 network has no MAC. */
+export type FedSpec = NetworkSpec & { readonly mac: string | null; readonly mtu: number };
+
+export function macOf(spec: FedSpec | undefined): Mac | undefined {
+  return spec === undefined || spec.mac === null ? undefined : parseMac(spec.mac);
+}
 
 export class NetworkConflictError extends Error {
   readonly code = 'NETWORK_CONFLICT';
@@ -91,7 +96,7 @@ export async function dropFormer(
 
 /** Why a network cannot become `wanted` while packets flow; `undefined` when it can. */
 function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefined {
-  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote'] as const;
+  const fixed = ['vni', 'owner', 'netns', 'local', 'port', 'dev', 'remote', 'layer3'] as const;
   const differing = fixed.find((field) => (held[field] ?? null) !== (wanted[field] ?? null));
   if (differing !== undefined) return `${differing} was ${held[differing]}, is ${wanted[differing]}`;
   const { udp6zerocsumrx } = wanted;
@@ -108,7 +113,7 @@ async function adjust(
 ): Promise<NetworkState> {
   const update: NetworkUpdate = {
     network: spec.name,
-    mac: held.mac === spec.mac && device.mac === spec.mac ? null : spec.mac,
+    mac: spec.mac === null || (held.mac === spec.mac && device.mac === spec.mac) ? null : spec.mac,
     mtu: held.mtu === spec.mtu && device.mtu === spec.mtu ? null : spec.mtu,
     learning: held.spec.learning === spec.learning ? null : spec.learning,
     proxy: held.spec.proxy === spec.proxy ? null : spec.proxy,
@@ -121,6 +126,9 @@ async function adjust(
         (name) => [name, spec[name]],
       ),
     ),
+    ...(held.spec.tunnel_address === spec.tunnel_address || spec.tunnel_address === undefined
+      ? {}
+      : { tunnel_address: spec.tunnel_address }),
   };
   const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
   if (changes.length === 0) return held;

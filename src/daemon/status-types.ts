@@ -48,8 +48,8 @@ export interface ControllerStatus {
   readonly network: {
     /** The device; the underlay's where there is no tunnel. */
     readonly name: string;
-    readonly backend: 'vxlan' | 'host-gw';
-    /** Of the tunnel. */
+    readonly backend: 'vxlan' | 'host-gw' | 'udp';
+    /** Of the tunnel; `null` without one and with udp. */
     readonly vni: number | null;
     readonly port: number | null;
     readonly cidr: string;

@@ -1,7 +1,7 @@
 /** What status and log say of one network: its events, its warnings, where it is. */
 import type { DatastoreEvent } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
-import { HOST_GW } from '../flannel/lease.ts';
+import { HOST_GW, UDP } from '../flannel/lease.ts';
 import type { Underlay } from '../host/interface.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange } from '../reconcile/desired.ts';
@@ -78,8 +78,14 @@ export class Teller {
     const [first] = tunnels;
     board.badKeys = first?.peers.bad() ?? [];
     board.peers = first?.peers.peerCount ?? 0;
+    const named = this.#config.backend.type === UDP;
     board.listPeers = () =>
-      (first?.peers.peers() ?? []).map(({ key, subnet, publicIp, mac = null }) => ({ key, subnet, publicIp, mac }));
+      (first?.peers.peers() ?? []).map(({ key, subnet, publicIp, mac = null }) => ({
+        key,
+        subnet,
+        publicIp,
+        mac: named ? null : mac,
+      }));
   }
 
   warnings(tunnels: readonly Tunnel[]): void {
@@ -107,7 +113,7 @@ export class Teller {
     this.#board.network = {
       name: first?.spec?.name ?? underlay.name,
       backend: type,
-      vni: tunnel ? vni : null,
+      vni: tunnel && type !== UDP ? vni : null,
       port: tunnel ? port : null,
       cidr: config.network,
       cidr6: config.ipv6?.network ?? null,

@@ -3,7 +3,8 @@
  * over IPv4 and `flannel-v6.<VNI>` over IPv6, each with its own MAC, as flannel makes them.
  */
 import type { NetworkSpec } from '../dataplane/protocol.ts';
-import type { NetworkConfig } from '../flannel/config.ts';
+import type { Backend, NetworkConfig } from '../flannel/config.ts';
+import { HOST_GW, UDP } from '../flannel/lease.ts';
 import type { Family, Ip } from '../net/ip.ts';
 import { bitsOf } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
@@ -14,6 +15,8 @@ import type { Content, Desired } from './plane.ts';
 
 /** Inner Ethernet 14, outer IPv4 20 or IPv6 40, UDP 8, VXLAN 8. */
 export const OVERHEAD: Readonly<Record<Family, number>> = { 4: 50, 6: 70 };
+/** Outer IPv4 20, UDP 8: a layer-3 network has nothing between UDP and the inner packet. */
+const OVERHEAD_UDP = 28;
 /** As the kernel device. */
 const AGEING = 300;
 
@@ -63,24 +66,26 @@ const ONLY: Readonly<Record<Family, readonly (keyof TunnelOptions)[]>> = {
 export function optionProblem(options: TunnelOptions, { backend, ipv6 }: NetworkConfig): string | undefined {
   const named = Object.keys(options);
   if (named.length === 0) return undefined;
-  if (backend.type === 'host-gw')
-    return `options ${named.join(', ')}: the network is of type host-gw and has no tunnel; leave them out`;
+  if (backend.type === HOST_GW || backend.type === UDP)
+    return `options ${named.join(', ')}: the network is of type ${backend.type} and has no VXLAN tunnel; leave them out`;
   const lost = ipv6 === undefined ? ONLY[6].filter((name) => Object.hasOwn(options, name)) : [];
   if (lost.length === 0) return undefined;
   return `options ${lost.join(', ')}: they are about a tunnel over IPv6, and the network has none; leave them out`;
 }
 
-export function deviceName(family: Family, asked: string | undefined, vni: number): string {
+export function deviceName(family: Family, asked: string | undefined, { type, vni }: Backend): string {
   if (family === 6) return `flannel-v6.${vni}`;
-  return asked ?? `flannel.${vni}`;
+  // flanneld asks the kernel for the first free flannel%d.
+  return asked ?? (type === UDP ? 'flannel0' : `flannel.${vni}`);
 }
 
 export function tunnelSpec(
   { backend }: NetworkConfig,
   family: Family,
   underlay: UnderlayPart,
-  given: { name: string; owner: string; netns: string | null; mac: Mac; options?: TunnelOptions },
+  given: { name: string; owner: string; netns: string | null; mac: Mac | null; options?: TunnelOptions },
 ): FedSpec {
+  const layer3 = backend.type === UDP;
   const others = ONLY[family === 4 ? 6 : 4];
   const options = Object.entries(given.options ?? {}).filter(([name]) => !others.some((other) => other === name));
   return {
@@ -93,13 +98,14 @@ export function tunnelSpec(
     dev: underlay.name,
     remote: null,
     mac: given.mac,
-    mtu: (backend.mtu ?? underlay.mtu) - OVERHEAD[family],
-    proxy: true,
+    mtu: layer3 ? underlay.mtu - OVERHEAD_UDP : (backend.mtu ?? underlay.mtu) - OVERHEAD[family],
+    proxy: !layer3,
     learning: backend.learning,
     peersonly: true,
     ageing: AGEING,
     maxaddress: 0,
     ...Object.fromEntries(options),
+    ...(layer3 ? { layer3 } : {}),
   };
 }
 
@@ -108,11 +114,17 @@ export function deviceAddress(subnet: Prefix, family: Family): string {
   return `${prefixBase(subnet)}/${bitsOf(family)}`;
 }
 
+/** A layer-3 network answers senders from its own address, which is known with the lease. */
+export function withTunnelAddress(spec: FedSpec, subnet: Prefix): FedSpec {
+  return spec.layer3 === true ? { ...spec, tunnel_address: prefixBase(subnet) } : spec;
+}
+
 /**
  * FLANNEL_MTU. Containers have one MTU for both families, so the smaller of the two tunnels counts; flanneld writes the
  * IPv4 tunnel's, with which full-size IPv6 packets do not pass. Without a tunnel it is the underlay's.
  */
 export function containerMtu(config: NetworkConfig, underlayMtu: number): number {
-  if (config.backend.type === 'host-gw') return underlayMtu;
+  if (config.backend.type === HOST_GW) return underlayMtu;
+  if (config.backend.type === UDP) return underlayMtu - OVERHEAD_UDP;
   return (config.backend.mtu ?? underlayMtu) - OVERHEAD[config.ipv6 === undefined ? 4 : 6];
 }

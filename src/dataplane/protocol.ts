@@ -110,7 +110,7 @@ remote: string | null,
  */
 mac: Mac | null, 
 /**
- * MTU of the TAP. Default: the underlay's less 50 (IPv4) or 70 (IPv6).
+ * MTU of the TAP. Default: the underlay's less 50 (IPv4), 70 (IPv6), or 28 (`layer3`).
  */
 mtu: number | null, 
 /**
@@ -202,7 +202,17 @@ maxperpeer?: number,
  * How often a learned entry may move in a minute before it is held where it is for a minute; 0 = no limit. Default: 60, but
  * 0 for owner `hand`.
  */
-maxmoves?: number, };
+maxmoves?: number, 
+/**
+ * A layer-3 network, as flannel's `udp` backend: a TUN instead of the TAP, and bare IPv4 packets as UDP payload, from and to `port`.
+ * Its neighbours are peers' subnets, and a peer's MAC is only the name by which subnets and FDB entry are joined. Takes
+ * none of VXLAN's options. Default: false.
+ */
+layer3?: boolean, 
+/**
+ * With `layer3`: the tunnel's own address, from which ICMP errors come. Default: no errors are sent.
+ */
+tunnel_address?: string, };
 
 /**
  * A field of the outer header: a number, `inherit`, or `auto`, which is what an absent one is.
@@ -245,7 +255,7 @@ spec: NetworkSpec,
  */
 ifindex: number, 
 /**
- * MAC of the TAP.
+ * MAC of the TAP; a TUN has none, and it is zero.
  */
 mac: Mac, 
 /**
@@ -389,7 +399,11 @@ rsc?: boolean,
 /**
  * As in the specification.
  */
-proxy_flood?: boolean, };
+proxy_flood?: boolean, 
+/**
+ * As in the specification.
+ */
+tunnel_address?: string, };
 
 /**
  * One place to which frames for a MAC go.
@@ -1016,6 +1030,10 @@ whole_superframes: number,
  */
 too_big_replies?: number, 
 /**
+ * Senders told by ICMP that a layer-3 network does not carry their packet; absent while there was none.
+ */
+refusals?: number, 
+/**
  * Times that a source MAC was not learned because of `maxaddress`, `maxperpeer` or the built-in limit; absent while there was
  * none.
  */
@@ -1361,11 +1379,11 @@ delete_taps: boolean, };
 /**
  * The name of why a frame died.
  */
-export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_recursion" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_source_mac_moves" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
+export type DropReason = "tx_runt" | "tx_bad_virtio_header" | "tx_bad_superframe" | "tx_no_destination" | "tx_recursion" | "tx_destination_unspecified" | "tx_unroutable" | "tx_too_big" | "tx_queue_full" | "tx_socket_error" | "tx_arp_malformed" | "tx_arp_unanswered" | "tx_arp_swallowed" | "tx_nd_malformed" | "tx_nd_unanswered" | "tx_not_ipv4" | "tx_no_subnet" | "tx_ttl_expired" | "rx_truncated" | "rx_short" | "rx_no_vni" | "rx_reserved_bits" | "rx_unknown_vni" | "rx_not_peer" | "rx_inner_runt" | "rx_inner_truncated" | "rx_source_mac_invalid" | "rx_source_mac_own" | "rx_source_mac_conflict" | "rx_source_mac_moves" | "rx_not_ipv4" | "rx_ttl_expired" | "rx_ecn" | "tap_down" | "tap_full" | "tap_rejected";
 
 /** What each drop reason means and what to do about it. */
 export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {
-  tx_runt: { text: "A frame shorter than an Ethernet header came from the TAP.", hint: "the sender on this host writes broken frames; capture on the TAP" },
+  tx_runt: { text: "A frame shorter than an Ethernet header (on a layer-3 network: than an IPv4 header) came from the TAP.", hint: "the sender on this host writes broken frames; capture on the TAP" },
   tx_bad_virtio_header: { text: "The virtio header of a frame from the TAP contradicts the frame.", hint: "a guest or program below the TAP hands on unchecked offload metadata" },
   tx_bad_superframe: { text: "A superframe from the TAP could not be cut into segments.", hint: "switch the sender's offloads off (ethtool -K DEV tso off gso off) and report the frame" },
   tx_no_destination: { text: "Neither the FDB nor a flood list names a VTEP for the destination MAC.", hint: "a missing lease or entry: look at vtepd fdb show and vtepd peers" },
@@ -1380,8 +1398,11 @@ export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: s
   tx_arp_swallowed: { text: "The ARP proxy swallowed a reply or a gratuitous announcement, as the kernel device does.", hint: "expected with proxy on: announcements do not cross the tunnel" },
   tx_nd_malformed: { text: "A neighbour solicitation from the TAP was malformed.", hint: "the sender writes broken neighbour discovery; capture on the TAP" },
   tx_nd_unanswered: { text: "The ND proxy swallowed a solicitation for an address that it does not know.", hint: "no lease covers the address: vtepd neigh show" },
+  tx_not_ipv4: { text: "A packet from the TUN of a layer-3 network was not IPv4, or its header contradicts itself.", hint: "such a network carries IPv4 only: switch IPv6 off on the TUN, or use the vxlan backend" },
+  tx_no_subnet: { text: "No peer's subnet holds the destination of a packet on a layer-3 network.", hint: "no lease covers the address: vtepd peers" },
+  tx_ttl_expired: { text: "The TTL of a packet for a layer-3 network is used up; a layer-3 network takes one at each end.", hint: "expected from traceroute; else a routing loop, or a sender with a very small TTL" },
   rx_truncated: { text: "A datagram was cut because it was larger than a receive slot.", hint: "the peer sends more than 64 KiB in one datagram; report it" },
-  rx_short: { text: "A datagram was too short for a VXLAN header.", hint: "something else sends to the VXLAN port; see who with vtepd drops" },
+  rx_short: { text: "A datagram was too short for a VXLAN header (on a layer-3 network: for an IPv4 header).", hint: "something else sends to the tunnel's port; see who with vtepd drops" },
   rx_no_vni: { text: "The I flag of the VXLAN header was clear.", hint: "something else sends to the VXLAN port" },
   rx_reserved_bits: { text: "A reserved bit of the VXLAN header was set.", hint: "the peer uses GBP or GPE, which this network does not" },
   rx_unknown_vni: { text: "No network here has the VNI.", hint: "compare the VNI on both hosts" },
@@ -1392,6 +1413,8 @@ export const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: s
   rx_source_mac_own: { text: "The source MAC inside was our own.", hint: "a loop, or two hosts with one VTEP MAC" },
   rx_source_mac_conflict: { text: "A permanent or static entry places the source MAC at another VTEP.", hint: "the peer sends from another address than its entry says; check NAT and local" },
   rx_source_mac_moves: { text: "The source MAC inside moved more often than it may and is held where it is.", hint: "two hosts with one MAC, a loop, or an attack: look at vtepd fdb show and at maxmoves" },
+  rx_not_ipv4: { text: "A datagram of a layer-3 network was not IPv4, or its header contradicts itself.", hint: "something else sends to the tunnel's port, or the peer runs another backend" },
+  rx_ttl_expired: { text: "The TTL of a packet from a layer-3 network is used up.", hint: "expected from traceroute; else a routing loop, or a sender with a very small TTL" },
   rx_ecn: { text: "The outer header said congestion experienced, the inner one cannot carry it (RFC 6040).", hint: "a router marks packets of a transport without ECN; expected under congestion" },
   tap_down: { text: "The TAP was down.", hint: "bring it up: ip link set NAME up" },
   tap_full: { text: "The TAP's receive path had no room.", hint: "the host cannot keep up with what arrives" },

@@ -24,14 +24,14 @@ import {
   prefixOf,
 } from '../net/prefix.ts';
 import { GoObject, parseGoObject } from './go-json.ts';
-import { HOST_GW, VXLAN } from './lease.ts';
+import { HOST_GW, UDP, VXLAN } from './lease.ts';
 
-/** The `Backend` object. Of host-gw, which has no tunnel, only the type counts. */
+/** The `Backend` object. Of host-gw, which has no tunnel, only the type counts; of udp, type and port. */
 export interface Backend {
-  readonly type: 'vxlan' | 'host-gw';
+  readonly type: 'vxlan' | 'host-gw' | 'udp';
   /** 1 where absent, as with flannel. */
   readonly vni: number;
-  /** 8472 where absent or 0: the kernel's default for devices made without a port, which flannel leaves in place. */
+  /** 8472 where absent or 0: the kernel's default for devices made without a port, which flannel leaves in place. udp: 8285. */
   readonly port: number;
   /** MTU of the *underlay* to count with in place of the interface's; the overlay's is this less the overhead. */
   readonly mtu?: number;
@@ -67,6 +67,9 @@ export const DEFAULT_VNI = 1;
 
 /** Linux made this port its default before IANA assigned 4789. */
 export const DEFAULT_PORT = 8472;
+
+/** Of the udp backend (flannel `pkg/backend/udp/udp_amd64.go`). */
+export const DEFAULT_UDP_PORT = 8285;
 
 /** 24 bits (RFC 7348 §5). */
 const VNI_MAX = 0xff_ffff;
@@ -120,6 +123,14 @@ function readNetworkConfig(fields: GoObject): NetworkConfig {
   const ipv6 = fields.boolean('EnableIPv6') === true ? readIpv6Range(fields) : undefined;
   const network = readNetwork(fields);
   const subnetLen = readSubnetLen(fields, network);
+  const backend = readBackend(fields);
+  if (backend.type === UDP && ipv6 !== undefined) {
+    throw fields.error(
+      'EnableIPv6',
+      'is true, and the backend udp carries IPv4 only: remove it, or write "Backend": {"Type": "vxlan"}',
+      'UNSUPPORTED_CONFIG',
+    );
+  }
   return {
     network,
     subnetLen,
@@ -127,7 +138,7 @@ function readNetworkConfig(fields: GoObject): NetworkConfig {
     enableIpv4: true,
     enableIpv6: ipv6 !== undefined,
     ...(ipv6 === undefined ? {} : { ipv6 }),
-    backend: readBackend(fields),
+    backend,
   };
 }
 
@@ -251,22 +262,17 @@ function readIpv6Bound(fields: GoObject, name: string, network: Prefix, subnetLe
 
 function readBackend(fields: GoObject): Backend {
   const backend = fields.object('Backend');
-  if (backend === undefined) {
-    // Flannel's code takes udp here, its manual says vxlan: only the code runs on the peers.
-    throw fields.error(
-      'Backend',
-      'is missing, which means the type "udp" to flannel, and vtepd does not serve that yet: write "Backend": {"Type": "vxlan"}',
-      'UNSUPPORTED_CONFIG',
-    );
-  }
+  // Flannel's code takes udp here, its manual says vxlan: only the code runs on the peers.
+  if (backend === undefined) return udpBackend(DEFAULT_UDP_PORT);
   const written = backend.string('Type') ?? '';
   const type = written.toLowerCase();
+  if (type === UDP) return udpBackend(backend.integer('Port', 0, 65535) || DEFAULT_UDP_PORT);
   if (type !== VXLAN && type !== HOST_GW) {
     throw backend.error(
       'Type',
       written === ''
         ? 'is missing: write "vxlan"'
-        : `is ${quote(written)}, which is not served ${type === 'udp' ? 'yet' : 'here'} (vxlan and host-gw are): use flanneld for this network, or change its type on all hosts`,
+        : `is ${quote(written)}, which is not served here (vxlan, host-gw and udp are): use flanneld for this network, or change its type on all hosts`,
       'UNSUPPORTED_CONFIG',
     );
   }
@@ -287,6 +293,11 @@ function readBackend(fields: GoObject): Backend {
     gbp: backend.boolean('GBP') ?? false,
     directRouting: backend.boolean('DirectRouting') ?? false,
   };
+}
+
+/** Other fields mean nothing to it: flannel does not read them. */
+function udpBackend(port: number): Backend {
+  return { type: UDP, vni: 0, port, learning: false, gbp: false, directRouting: false };
 }
 
 function readAddress<T>(fields: GoObject, name: string, read: () => T): T {

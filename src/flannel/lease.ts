@@ -27,6 +27,17 @@ export const VXLAN = 'vxlan';
 /** `BackendType` of hosts that are reached by plain routes. */
 export const HOST_GW = 'host-gw';
 
+/**
+ * `BackendType` that we write of a layer-3 network (bare packets in UDP). flanneld of that type writes none at all, and looks
+ * at nobody's: the type is the cluster's.
+ */
+export const UDP = 'udp';
+
+/** Is a lease that of a host with this backend? */
+export function isOfBackend(leased: string, backend: string): boolean {
+  return leased === backend || (backend === UDP && leased === '');
+}
+
 /** Reads a lease's JSON as flannel does; a vxlan lease must carry a usable VtepMAC. Throws `FlannelError`. */
 export function parseLeaseAttributes(text: string): LeaseAttributes {
   const fields = parseGoObject(text, 'INVALID_LEASE');

@@ -4,7 +4,7 @@
  *
  *   FDB        VtepMAC -> PublicIP, permanent
  *   neighbour  subnet -> VtepMAC: every address of the subnet answers with the peer's MAC
- *   route      subnet via its base, on-link ("peer"), or one route for the whole network ("network")
+ *   route      subnet via its base, on-link ("peer"), or one route for the whole network ("network", and the backend udp)
  *
  * A peer that is on the same link, where DirectRouting or the host-gw backend asks for it (`setDirect`), has only the route
  * `subnet via PublicIP` on the underlay, and stays among those that may send to us: it may still choose the tunnel.
@@ -16,7 +16,7 @@
  */
 import type { FdbEntry, Neighbour, TablesPatch } from '../dataplane/protocol.ts';
 import type { BadKey, DatastoreEvent, Lease } from '../datastore/types.ts';
-import { VXLAN } from '../flannel/lease.ts';
+import { HOST_GW, UDP, VXLAN } from '../flannel/lease.ts';
 import type { Ip } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
 import { type Prefix, prefixBase, prefixContains, prefixFamily } from '../net/prefix.ts';
@@ -120,7 +120,7 @@ export class PeerState {
     this.own = options.own;
     const { network, backend = VXLAN } = options;
     this.scope = { network, family: prefixFamily(network), backend };
-    this.routeMode = options.routeMode;
+    this.routeMode = backend === UDP ? 'network' : options.routeMode;
   }
 
   /** Revision of the tables: the datastore's at the last change. */
@@ -220,7 +220,7 @@ export class PeerState {
   /** The whole desired routes, sorted by destination. */
   routes(): DesiredRoute[] {
     const routes = sorted(this.rows).flatMap(([, { route }]) => route ?? []);
-    const whole = this.routeMode === 'network' && this.scope.backend === VXLAN;
+    const whole = this.routeMode === 'network' && this.scope.backend !== HOST_GW;
     return whole ? [{ destination: this.scope.network, onlink: false }, ...routes] : routes;
   }
 
@@ -385,7 +385,10 @@ export class PeerState {
     // Without a tunnel there is no other way.
     if (mac === undefined) return undefined;
     const covered = this.routeMode === 'network' && prefixContains(this.scope.network, subnet);
-    return { mac, route: covered ? undefined : { destination: subnet, via: prefixBase(subnet), onlink: true } };
+    if (covered) return { mac, route: undefined };
+    // A TUN has no neighbours.
+    const via = this.scope.backend === UDP ? { onlink: false } : { via: prefixBase(subnet), onlink: true };
+    return { mac, route: { destination: subnet, ...via } };
   }
 
   private isActive(peer: Peer): boolean {

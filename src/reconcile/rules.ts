@@ -3,9 +3,9 @@
  * them, and are left out with a warning that names them.
  */
 import type { Lease } from '../datastore/types.ts';
-import { VXLAN } from '../flannel/lease.ts';
-import type { Family, Ip } from '../net/ip.ts';
-import type { Mac } from '../net/mac.ts';
+import { isOfBackend, UDP, VXLAN } from '../flannel/lease.ts';
+import { type Family, type Ip, type Ipv4, ipv4ToNumber } from '../net/ip.ts';
+import { type Mac, parseMac } from '../net/mac.ts';
 import { type Prefix, prefixContains, prefixesOverlap } from '../net/prefix.ts';
 
 /** Our own host, as far as it is known: before the first join there is no key and no subnet. */
@@ -49,7 +49,7 @@ export interface Peer {
   readonly key: string;
   readonly subnet: Prefix;
   readonly publicIp: Ip;
-  /** Always present with vxlan. */
+  /** Always present with vxlan and, as a mere name, with udp. */
   readonly mac?: Mac | undefined;
 }
 
@@ -96,7 +96,7 @@ export function judge(lease: Lease, own: OwnIdentity, { network, family, backend
       `${what}; delete it unless another host uses this address, which then must change`,
     );
   }
-  if (lease.attributes.backendType !== backend || (backend === VXLAN && mac === undefined))
+  if (!isOfBackend(lease.attributes.backendType, backend) || (backend === VXLAN && mac === undefined))
     return { otherBackend: true };
   if (own.subnet !== undefined && prefixesOverlap(subnet, own.subnet)) {
     return leftOut(
@@ -118,10 +118,20 @@ export function judge(lease: Lease, own: OwnIdentity, { network, family, backend
     const what = `lease ${key} of ${publicIp} publishes our own VtepMAC ${mac}`;
     return leftOut('own-mac', key, `${what}; give one of the two hosts another MAC (were they cloned?)`);
   }
-  const peer: Peer = backend === VXLAN ? part : { key, subnet, publicIp };
+  const name = backend === UDP ? { mac: peerName(lease.attributes.publicIp) } : {};
+  const peer: Peer = backend === VXLAN ? part : { key, subnet, publicIp, ...name };
   if (prefixContains(network, subnet)) return { peer, otherBackend: false };
   const message = `lease ${key} of ${publicIp} lies outside the network ${network}; it is used, delete it if it is old`;
   return { peer, otherBackend: false, warning: { kind: 'outside-network', keys: [key], message } };
+}
+
+/**
+ * A layer-3 network has no MACs, but the dataplane's tables join a peer's subnets (neighbours) and its address (FDB) by one:
+ * it is made of the address, `02:00` and its four bytes.
+ */
+function peerName(publicIp: Ipv4): Mac {
+  const digits = ipv4ToNumber(publicIp).toString(16).padStart(8, '0');
+  return parseMac(['02', '00', ...(digits.match(/../g) ?? [])].join(':'));
 }
 
 function leftOut(kind: WarningKind, key: string, what: string): Verdict {

@@ -44,13 +44,22 @@ impl Engine {
         let Some(lane) = self.lanes.last() else { return Ok(()) };
         for (name, held) in self.networks.iter_mut().filter(|(_, held)| !held.lost) {
             let netns = Netns::open(held.spec.netns.as_deref())?;
-            let queues = tap::open_queues(name, &netns, held.queues.first().map_or(1, Vec::len))?;
+            let framing = held.master.network.framing;
+            let queues = tap::open_queues(name, framing, &netns, held.queues.first().map_or(1, Vec::len))?;
             let counters = Arc::new(NetworkCounters::default());
             held.queues.push(queues.clone());
             held.counters.push(Arc::clone(&counters));
             let Some(pool) = self.underlay.pool(&held.pool) else { continue };
             let offloads = self.offloads.taps(held.tap);
-            lane.add_device(Device { slot: held.master.network.slot, queues, offloads, pool, counters });
+            lane.add_device(Device {
+                slot: held.master.network.slot,
+                framing,
+                queues,
+                offloads,
+                pool,
+                answers: held.answers.clone(),
+                counters,
+            });
         }
         Ok(())
     }

@@ -11,15 +11,17 @@ use crate::io::host;
 use crate::io::netlink::{LinkMonitor, LinkSettings, NeighbourMonitor, Netlink};
 use crate::io::netns::Netns;
 use crate::io::pool::PoolSpec;
+use crate::io::raw::RawSocket;
 use crate::io::tap::{Tap, TapOffloads, TapQueue};
 use crate::io::udp::Endpoint;
 use crate::tables::{Options, PortKey};
-use crate::wire::Mac;
+use crate::wire::{Framing, Mac};
 use std::sync::Arc;
 
 /// Outer Ethernet is the underlay's business; what a frame grows by inside an IP packet of the underlay.
 const OVERHEAD_V4: u32 = 50; // inner Ethernet 14 + VXLAN 8 + UDP 8 + IPv4 20
 const OVERHEAD_V6: u32 = 70; // IPv6 40 instead
+const OVERHEAD_BARE: u32 = 28; // UDP 8 + IPv4 20
 /// Smallest MTU of an Ethernet device (ETH_MIN_MTU) and largest of a TAP.
 const MTU_RANGE: std::ops::RangeInclusive<u32> = 68..=65_521;
 
@@ -51,6 +53,8 @@ pub struct Held {
     pub pool: PoolSpec,
     /// The host's neighbour caches of the TAP.
     pub caches: Caches,
+    /// By which a layer-3 network answers senders on this host's side.
+    pub answers: Option<Arc<RawSocket>>,
     /// What its TAP can do.
     pub tap: TapOffloads,
     /// Queues by lane.
@@ -70,6 +74,8 @@ pub struct Listen {
     pub port: u16,
     /// Datagrams without checksum are taken over IPv6 too.
     pub zero_checksums: bool,
+    /// What the datagrams carry.
+    pub framing: Framing,
 }
 
 /// What follows from a specification alone, or why it cannot work.
@@ -125,7 +131,12 @@ pub fn plan_for(spec: &NetworkSpec, v6: Option<bool>) -> Result<Plan, RpcError> 
         }
         None => None,
     };
-    let overhead = if v6 { OVERHEAD_V6 } else { OVERHEAD_V4 };
+    let framing = options::framing(spec, v6)?;
+    let overhead = match (framing, v6) {
+        (Framing::Bare, _) => OVERHEAD_BARE,
+        (Framing::Ethernet, false) => OVERHEAD_V4,
+        (Framing::Ethernet, true) => OVERHEAD_V6,
+    };
     let underlay_mtu = host::underlay_mtu(None, spec.dev.as_deref(), spec.local).unwrap_or(1500);
     let mtu = match spec.mtu {
         Some(mtu) => check_mtu(mtu)?,
@@ -166,7 +177,8 @@ pub fn check_mtu(mtu: u32) -> Result<u32, RpcError> {
 
 /// Opens the TAP and sets it up as the plan says, up last. A TAP that was made here is removed again on failure.
 pub fn open_tap(spec: &NetworkSpec, plan: &Plan, netns: &Netns, netlink: &Netlink, lanes: usize) -> Result<Tap, SysError> {
-    let tap = Tap::open(&spec.name, netns, netlink, lanes)?;
+    let framing = plan.listen.framing;
+    let tap = Tap::open(&spec.name, framing, netns, netlink, lanes)?;
     let set_up = || {
         let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
         // The MAC is set even where it is the one that the kernel chose: else systemd-udevd would replace it.
@@ -177,6 +189,10 @@ pub fn open_tap(spec: &NetworkSpec, plan: &Plan, netns: &Netns, netlink: &Netlin
         // Nobody advertises routers on an overlay, and whoever does must not change this host (flanneld sets the same). Absent
         // where the kernel has no IPv6.
         let _ = host::set_sysctl(spec.netns.as_deref(), &format!("net/ipv6/conf/{}/accept_ra", spec.name), "0");
+        if framing == Framing::Bare {
+            // What the host's IPv6 says on every device by itself would only be dropped.
+            let _ = host::set_sysctl(spec.netns.as_deref(), &format!("net/ipv6/conf/{}/disable_ipv6", spec.name), "1");
+        }
         netlink.set_link(tap.index, &LinkSettings { up: Some(true), ..Default::default() })
     };
     match set_up() {

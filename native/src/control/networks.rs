@@ -12,9 +12,10 @@ use crate::io::error::SysError;
 use crate::io::netlink::{LinkMonitor, NeighbourMonitor, Netlink};
 use crate::io::netns::Netns;
 use crate::io::pool::PoolSpec;
+use crate::io::raw::RawSocket;
 use crate::lane::Device;
-use crate::tables::{Neighbours, Network, Sharded};
-use crate::wire::Mac;
+use crate::tables::{NO_VNI, Neighbours, Network, Sharded};
+use crate::wire::{Framing, Mac};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -28,12 +29,19 @@ impl Engine {
         if self.networks.contains_key(&spec.name) {
             return Err(RpcError::new("EEXIST", format!("network {} exists", spec.name)));
         }
-        let twin = self.networks.values().find(|held| held.master.network.port == plan.port && held.spec.vni == spec.vni);
+        let framing = plan.listen.framing;
+        let vni = if framing == Framing::Bare { NO_VNI } else { spec.vni };
+        let twin = self.networks.values().find(|held| held.master.network.port == plan.port && held.master.network.vni == vni);
         if let Some(twin) = twin {
-            let message = format!(
-                "network {} has id {} on port {} already; choose another id or dstport",
-                twin.spec.name, spec.vni, spec.port
-            );
+            let (name, port) = (&twin.spec.name, spec.port);
+            let message = match framing {
+                Framing::Ethernet => {
+                    format!("network {name} has id {} on port {port} already; choose another id or dstport", spec.vni)
+                }
+                Framing::Bare => {
+                    format!("layer-3 network {name} has port {port} already, and can share it with no other: choose another")
+                }
+            };
             return Err(RpcError::new("EEXIST", message));
         }
         let netns = Netns::open(spec.netns.as_deref())?;
@@ -54,11 +62,15 @@ impl Engine {
         };
         // The monitor comes after our own changes, of which it need not tell; what happened in between shows in the last read.
         let opened = network::open_tap(&spec, &plan, &netns, &netlink, self.lanes.len()).and_then(|tap| {
+            let answers = match framing {
+                Framing::Bare => Some(Arc::new(RawSocket::open(&netns)?)),
+                Framing::Ethernet => None,
+            };
             let monitors = (LinkMonitor::open(&netns)?, NeighbourMonitor::open(&netns)?);
             let link = netlink.link_by_index(tap.index)?.ok_or_else(|| SysError::new("RTM_GETLINK", &spec.name, libc::ENODEV))?;
-            Ok((tap, monitors, link))
+            Ok((tap, answers, monitors, link))
         });
-        let (tap, (monitor, neigh_monitor), link) = match opened {
+        let (tap, answers, (monitor, neigh_monitor), link) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 self.close_underlay(&plan.listen, plan.group.as_ref(), Some(&plan.pool));
@@ -70,8 +82,10 @@ impl Engine {
         drop(snapshot);
         let network = Network {
             slot,
-            vni: spec.vni,
+            vni,
             port: plan.port,
+            framing,
+            tunnel_address: spec.tunnel_address,
             local: spec.local,
             mac: link.mac.unwrap_or_default(),
             mtu: link.mtu,
@@ -107,6 +121,7 @@ impl Engine {
             group: plan.group,
             pool: plan.pool,
             caches: Caches::default(),
+            answers: answers.clone(),
             tap: tap.offloads,
             queues: tap.queues.clone(),
             counters: counters.clone(),
@@ -119,9 +134,11 @@ impl Engine {
         for ((lane, queues), counters) in self.lanes.iter().zip(tap.queues).zip(counters) {
             lane.add_device(Device {
                 slot,
+                framing,
                 queues,
                 offloads: self.offloads.taps(tap.offloads),
                 pool: Arc::clone(&pool),
+                answers: answers.clone(),
                 counters,
             });
         }

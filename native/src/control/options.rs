@@ -6,8 +6,31 @@ use super::protocol::{NetworkSpec, OuterDf, OuterField, OuterWord};
 use crate::io::pool::PoolSpec;
 use crate::io::udp::Endpoint;
 use crate::tables::Options;
+use crate::wire::Framing;
 use crate::wire::outer::{Df, Policy, Tos, Ttl};
 use crate::wire::vxlan;
+
+/// What the network's datagrams carry, or which of VXLAN's options a layer-3 network was given.
+pub fn framing(spec: &NetworkSpec, v6: bool) -> Result<Framing, RpcError> {
+    if spec.layer3 != Some(true) {
+        return match spec.tunnel_address {
+            Some(address) => Err(invalid(format!("tunnel_address {address} is a layer-3 network's: it needs layer3"))),
+            None => Ok(Framing::Ethernet),
+        };
+    }
+    if v6 {
+        return Err(invalid("a layer-3 network has an IPv4 underlay".into()));
+    }
+    macro_rules! given { ($($field:ident)+) => { [$((stringify!($field), spec.$field.is_some())),+] } }
+    let optional = given! {
+        remote mac group ttl tos df flowlabel srcport udpcsum udp6zerocsumtx udp6zerocsumrx reserved_bits gbp l2miss l3miss rsc proxy_flood
+    };
+    let switches = [("vni", spec.vni != 0), ("proxy", spec.proxy), ("learning", spec.learning)];
+    match optional.into_iter().chain(switches).find(|(_, given)| *given) {
+        Some((name, _)) => Err(invalid(format!("{name} is VXLAN's: a layer-3 network has none"))),
+        None => Ok(Framing::Bare),
+    }
+}
 
 /// Where the network receives.
 pub fn listen(spec: &NetworkSpec, v6: bool) -> Result<Listen, RpcError> {
@@ -17,7 +40,8 @@ pub fn listen(spec: &NetworkSpec, v6: bool) -> Result<Listen, RpcError> {
         ));
     }
     let endpoint = Endpoint { v6, local: spec.local, ifindex: None };
-    Ok(Listen { endpoint, port: spec.port, zero_checksums: spec.udp6zerocsumrx == Some(true) })
+    let framing = framing(spec, v6)?;
+    Ok(Listen { endpoint, port: spec.port, zero_checksums: spec.udp6zerocsumrx == Some(true), framing })
 }
 
 /// Where what is for the network's multicast group arrives.
@@ -47,7 +71,13 @@ pub fn pool(spec: &NetworkSpec, endpoint: Endpoint) -> Result<PoolSpec, RpcError
         return Err(invalid("udp6zerocsumtx is about an IPv6 underlay; over IPv4 say noudpcsum".into()));
     }
     let checksum = spec.udpcsum.unwrap_or(true) && spec.udp6zerocsumtx != Some(true);
-    Ok(PoolSpec { endpoint, ports: ports(spec)?, checksum, df: df(spec) })
+    let framing = framing(spec, endpoint.v6)?;
+    let ports = match framing {
+        Framing::Ethernet => ports(spec)?,
+        // Port 65535 ends beyond the numbers: only the first counts.
+        Framing::Bare => Some((spec.port, spec.port.saturating_add(1))),
+    };
+    Ok(PoolSpec { endpoint, ports, checksum, df: df(spec), framing })
 }
 
 fn ports(spec: &NetworkSpec) -> Result<Option<(u16, u16)>, RpcError> {
@@ -182,6 +212,23 @@ mod tests {
         assert_eq!(misses(json!({ "owner": "etcd" })), (true, true));
         assert_eq!(misses(json!({ "owner": "etcd", "l3miss": false })), (true, false));
         assert_eq!(misses(json!({ "l2miss": true, "l3miss": false })), (true, false));
+    }
+
+    #[test]
+    fn a_layer_3_network_sends_from_the_port_on_which_it_receives() {
+        let layer3 = json!({ "vni": 0, "learning": false, "layer3": true, "tunnel_address": "10.246.30.0", "port": 8285 });
+        let (listen, pool, options) = all(layer3, false).unwrap();
+        assert_eq!((listen.framing, pool.framing), (Framing::Bare, Framing::Bare));
+        assert_eq!((listen.port, pool.ports, pool.df, options.outer), (8285, Some((8285, 8286)), Df::Unset, Policy::default()));
+        for (field, value) in
+            [("ttl", json!(9)), ("df", json!("set")), ("proxy", json!(true)), ("vni", json!(1)), ("gbp", json!(true))]
+        {
+            let mut spec = json!({ "vni": 0, "learning": false, "layer3": true });
+            spec[field] = value;
+            assert!(refused(spec, false).contains(&format!("{field} is VXLAN's")), "{field}");
+        }
+        assert!(refused(json!({ "vni": 0, "learning": false, "layer3": true }), true).contains("IPv4 underlay"));
+        assert!(refused(json!({ "tunnel_address": "10.246.30.0" }), false).contains("needs layer3"));
     }
 
     #[test]

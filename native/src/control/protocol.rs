@@ -9,7 +9,7 @@ use crate::wire::Mac;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 #[cfg(test)]
 use ts_rs::TS;
@@ -92,7 +92,7 @@ wire_types! {
         /// MAC of the TAP. Default: the existing device's, else random and locally administered.
         #[serde(default)]
         pub mac: Option<Mac>,
-        /// MTU of the TAP. Default: the underlay's less 50 (IPv4) or 70 (IPv6).
+        /// MTU of the TAP. Default: the underlay's less 50 (IPv4), 70 (IPv6), or 28 (`layer3`).
         #[serde(default)]
         pub mtu: Option<u32>,
         /// Answer ARP and neighbour solicitations from the neighbour table, swallow the rest.
@@ -175,6 +175,16 @@ wire_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub maxmoves: Option<u32>,
+        /// A layer-3 network, as flannel's `udp` backend: a TUN instead of the TAP, and bare IPv4 packets as UDP payload, from and to `port`.
+        /// Its neighbours are peers' subnets, and a peer's MAC is only the name by which subnets and FDB entry are joined. Takes
+        /// none of VXLAN's options. Default: false.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub layer3: Option<bool>,
+        /// With `layer3`: the tunnel's own address, from which ICMP errors come. Default: no errors are sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub tunnel_address: Option<Ipv4Addr>,
     }
 
     /// A field of the outer header: a number, `inherit`, or `auto`, which is what an absent one is.
@@ -224,7 +234,7 @@ wire_types! {
         pub spec: NetworkSpec,
         /// Interface index of the TAP, in its namespace.
         pub ifindex: u32,
-        /// MAC of the TAP.
+        /// MAC of the TAP; a TUN has none, and it is zero.
         pub mac: Mac,
         /// MTU of the TAP.
         pub mtu: u32,
@@ -349,6 +359,10 @@ wire_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub proxy_flood: Option<bool>,
+        /// As in the specification.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub tunnel_address: Option<Ipv4Addr>,
     }
 
     /// One place to which frames for a MAC go.
@@ -806,6 +820,10 @@ wire_types! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional, type = "number"))]
         pub too_big_replies: Option<u64>,
+        /// Senders told by ICMP that a layer-3 network does not carry their packet; absent while there was none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional, type = "number"))]
+        pub refusals: Option<u64>,
         /// Times that a source MAC was not learned because of `maxaddress`, `maxperpeer` or the built-in limit; absent while there was
         /// none.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,7 @@ fn network_stats(held: &Held) -> NetworkStats {
         partial_checksums: sum(|c| &c.partial_checksums),
         whole_superframes: sum(|c| &c.whole_superframes),
         too_big_replies: Some(sum(|c| &c.too_big_replies)).filter(|count| *count > 0),
+        refusals: Some(sum(|c| &c.refusals)).filter(|count| *count > 0),
         learning_refused: Some(held.master.refused).filter(|count| *count > 0),
         tap_queue_overflows: held.netlink.link_by_index(held.ifindex).ok().flatten().map_or(0, |link| link.tx_dropped),
         drops: drops(all.clone().map(|counters| &counters.drops)),

@@ -7,6 +7,7 @@ use crate::io::errqueue::PathError;
 use crate::io::pool::{PoolSpec, SendPool};
 use crate::io::udp::{self, ReceiveSocket};
 use crate::lane;
+use crate::wire::Framing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,8 +41,10 @@ impl Underlay {
         }
         let same_place = |held: &Listen| (&held.endpoint, held.port) == (&listen.endpoint, listen.port);
         if self.sockets.keys().any(same_place) {
-            let message =
-                format!("another network receives on port {} with the other udp6zerocsumrx: choose another dstport", listen.port);
+            let message = format!(
+                "another network receives on port {} with the other udp6zerocsumrx, or of the other layer: choose another dstport",
+                listen.port
+            );
             return Err(RpcError::new("EADDRINUSE", message));
         }
         let family_and_port = |held: &Listen| (held.endpoint.v6, held.port);
@@ -145,9 +148,23 @@ impl Underlay {
             return Ok(Arc::clone(&pool.pool));
         }
         let ours: Vec<u16> = self.pools.values().flat_map(|pool| pool.pool.ports()).copied().collect();
-        let pool = Arc::new(SendPool::open(spec, segmentation, &ours)?);
+        let pool = Arc::new(match spec.framing {
+            Framing::Ethernet => SendPool::open(spec, segmentation, &ours)?,
+            Framing::Bare => SendPool::beside(self.receiving_for(spec)?, spec, segmentation)?,
+        });
         self.pools.insert(spec.clone(), Pool { pool: Arc::clone(&pool), users: 1 });
         Ok(pool)
+    }
+
+    /// The first lane's socket, which there is always, where a layer-3 network receives.
+    fn receiving_for(&self, spec: &PoolSpec) -> Result<&ReceiveSocket, RpcError> {
+        let is_its = |listen: &Listen| {
+            listen.framing == spec.framing
+                && listen.endpoint.local == spec.endpoint.local
+                && spec.ports.is_some_and(|(port, _)| port == listen.port)
+        };
+        let sockets = self.sockets.iter().find(|(listen, _)| is_its(listen)).and_then(|(_, sockets)| sockets.by_lane.first());
+        Ok(sockets.ok_or_else(|| RpcError::new("EADDRNOTAVAIL", "nothing receives on the port to send from".to_owned()))?)
     }
 
     /// A pool that is in use.
@@ -192,7 +209,7 @@ impl Underlay {
 
 /// A socket for the lane of this number.
 fn open(listen: &Listen, gro: bool, lane: usize) -> Result<Arc<ReceiveSocket>, SysError> {
-    let socket = ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums)?;
+    let socket = ReceiveSocket::open(&listen.endpoint, listen.port, gro, listen.zero_checksums)?.of(listen.framing);
     if lane > 0 {
         socket.refuse_broadcasts()?;
     }

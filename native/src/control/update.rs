@@ -19,7 +19,7 @@ fn updated(held: &NetworkSpec, request: &NetworkUpdate) -> NetworkSpec {
     replace! { learning proxy peersonly ageing maxaddress }
     override_with! {
         mac mtu dev ttl tos df flowlabel srcport udpcsum udp6zerocsumtx reserved_bits gbp l2miss l3miss rsc proxy_flood maxperpeer
-        maxmoves
+        maxmoves tunnel_address
     }
     let given = |address: IpAddr| Some(address).filter(|address| !address.is_unspecified());
     if let Some(local) = request.local {
@@ -49,6 +49,7 @@ fn planned(held: &Held, request: &NetworkUpdate, spec: &NetworkSpec) -> Result<P
         return network::plan_for(spec, Some(network.port.v6));
     }
     network::check_mac(spec.mac)?;
+    options::framing(spec, network.port.v6)?;
     Ok(Plan {
         port: network.port,
         listen: held.listen.clone(),
@@ -156,6 +157,7 @@ impl Engine {
         held.up = settings.up.unwrap_or(held.up);
         (network.learning, network.proxy, network.peersonly) = (spec.learning, spec.proxy, spec.peersonly);
         (network.local, network.underlay_mtu) = (spec.local, plan.underlay_mtu);
+        network.tunnel_address = spec.tunnel_address;
         let relabelled = network.options.flowlabel != plan.options.flowlabel;
         network.options = plan.options;
         held.master.limits = Limits::new(&spec);

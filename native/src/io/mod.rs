@@ -7,6 +7,7 @@ pub mod host;
 pub mod netlink;
 pub mod netns;
 pub mod pool;
+pub mod raw;
 pub mod send;
 pub mod snmp;
 pub mod steering;

@@ -1,4 +1,5 @@
-//! Sockets to send from, one for each source port, shared by all lanes (sends on one UDP socket do not wait for each other).
+//! Sockets to send from, one for each source port (a layer-3 network has one port, that of its receiving sockets, and sends from the first of
+//! these), shared by all lanes (sends on one UDP socket do not wait for each other).
 //!
 //! Linux sets the UDP source port by the socket a datagram leaves from, so entropy for equal-cost paths and receive queues needs
 //! many bound sockets; a flow always leaves from the same one. Nothing is ever read from them: a filter drops what arrives.
@@ -12,7 +13,8 @@
 
 use super::error::SysError;
 use super::errqueue::{self, PathError};
-use super::udp::{BUFFER, Endpoint, bind, set, socket};
+use super::udp::{BUFFER, Endpoint, ReceiveSocket, bind, set, socket};
+use crate::wire::Framing;
 use crate::wire::outer::Df;
 use std::ffi::c_int;
 use std::net::IpAddr;
@@ -40,12 +42,14 @@ pub struct PoolSpec {
     pub checksum: bool,
     /// Which datagrams may not be fragmented.
     pub df: Df,
+    /// What the datagrams carry: with bare packets they leave from the one port of `ports`, where they are received, too.
+    pub framing: Framing,
 }
 
 impl PoolSpec {
     /// The default for an endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        PoolSpec { endpoint, ports: None, checksum: true, df: Df::Unset }
+        PoolSpec { endpoint, ports: None, checksum: true, df: Df::Unset, framing: Framing::Ethernet }
     }
 }
 
@@ -61,6 +65,8 @@ pub struct SendPool {
     pub local: Option<IpAddr>,
     /// ICMP errors are queued.
     errors: bool,
+    /// What the datagrams carry.
+    pub framing: Framing,
     /// Trains are possible at all: the kernel refuses UDP_SEGMENT without checksums (EINVAL).
     trains: bool,
     /// One call may carry a train.
@@ -118,8 +124,25 @@ impl SendPool {
             v6: spec.endpoint.v6,
             local: spec.endpoint.local,
             errors: spec.df != Df::Unset,
+            framing: spec.framing,
             trains,
             segmentation,
+        })
+    }
+
+    /// Sends from where `receiving` receives. No filter, and no error queue: what arrives there is read.
+    pub fn beside(receiving: &ReceiveSocket, spec: &PoolSpec, segmentation: bool) -> Result<Self, SysError> {
+        let socket = receiving.duplicate()?;
+        configure_route(socket.as_raw_fd(), spec, false)?;
+        Ok(SendPool {
+            sockets: vec![socket],
+            ports: vec![receiving.port.port],
+            v6: spec.endpoint.v6,
+            local: spec.endpoint.local,
+            errors: false,
+            framing: spec.framing,
+            trains: true,
+            segmentation: AtomicBool::new(segmentation),
         })
     }
 
@@ -200,7 +223,8 @@ fn multicast_interface(fd: RawFd, v6: bool, index: u32) -> Result<(), c_int> {
     set(fd, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request)
 }
 
-fn configure(fd: RawFd, spec: &PoolSpec, df: bool) -> Result<(), SysError> {
+/// How its datagrams leave.
+fn configure_route(fd: RawFd, spec: &PoolSpec, df: bool) -> Result<(), SysError> {
     let v6 = spec.endpoint.v6;
     let named = |call: &'static str| move |errno| SysError::new(call, "sending socket", errno);
     let level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
@@ -240,6 +264,14 @@ fn configure(fd: RawFd, spec: &PoolSpec, df: bool) -> Result<(), SysError> {
     if set(fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &BUFFER).is_err() {
         set(fd, libc::SOL_SOCKET, libc::SO_SNDBUF, &BUFFER).map_err(named("SO_SNDBUF"))?;
     }
+    Ok(())
+}
+
+fn configure(fd: RawFd, spec: &PoolSpec, df: bool) -> Result<(), SysError> {
+    let v6 = spec.endpoint.v6;
+    let named = |call: &'static str| move |errno| SysError::new(call, "sending socket", errno);
+    let level = if v6 { libc::IPPROTO_IPV6 } else { libc::IPPROTO_IP };
+    configure_route(fd, spec, df)?;
     if spec.df != Df::Unset {
         let option = if v6 { libc::IPV6_RECVERR } else { libc::IP_RECVERR };
         set::<c_int>(fd, level, option, &1).map_err(named("IP_RECVERR"))?;
@@ -306,6 +338,18 @@ mod tests {
         assert_eq!(held[..2], held[2..]);
         let pool = SendPool::open(&spec((23_470, 23_472), Df::Set), true, &[]).unwrap();
         assert_eq!(pool.choose(u32::MAX, true), pool.choose(u32::MAX, false));
+    }
+
+    #[test]
+    fn bare_packets_leave_from_the_socket_that_receives() {
+        let endpoint = Endpoint { v6: false, local: Some([127, 0, 0, 1].into()), ifindex: None };
+        let receiving = ReceiveSocket::open(&endpoint, 23_490, true, false).unwrap().of(Framing::Bare);
+        let pool_spec = PoolSpec { framing: Framing::Bare, ..spec((23_490, 23_491), Df::Unset) };
+        let pool = SendPool::beside(&receiving, &pool_spec, true).unwrap();
+        assert!(pool.segments());
+        assert_eq!((pool.len(), pool.choose(u32::MAX, false)), (1, 0));
+        drop(receiving);
+        assert_eq!(ports(pool), [23_490]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ struct Message {
 pub struct Sent {
     /// Datagrams handed to the kernel.
     pub packets: u64,
-    /// Their bytes without VXLAN and inner Ethernet header.
+    /// Their inner IP packets' bytes.
     pub bytes: u64,
 }
 
@@ -215,6 +215,7 @@ impl SendBatch {
         mut dropped: impl FnMut(DropReason, u64),
     ) -> (Sent, Option<SendFault>) {
         let (mut sent, mut fault) = (Sent::default(), None);
+        let tunnel_len = way.pool.framing.tunnel_len() as u64;
         self.order.clear();
         self.order.extend(0..self.messages.len() as u32);
         let messages = &self.messages;
@@ -232,7 +233,7 @@ impl SendBatch {
             rest = others;
             self.send_group(&mut way, socket, group, buffers, counters, &mut |outcome, message| match outcome {
                 Ok(()) => {
-                    let overhead = u64::from(message.datagrams) * 22; // VXLAN 8 + inner Ethernet 14
+                    let overhead = u64::from(message.datagrams) * tunnel_len;
                     let bytes = u64::from(message.bytes).saturating_sub(overhead);
                     sent.packets += u64::from(message.datagrams);
                     sent.bytes += bytes;

@@ -7,6 +7,7 @@
 //! ports only.
 
 use super::error::SysError;
+use crate::wire::Framing;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::LazyLock;
@@ -102,8 +103,10 @@ const fn mix() -> [Insn; 2] {
     [xor(R7, R0), multiply(R7, MIX)]
 }
 
-/// The program. Neither IPv4 nor IPv6 (tagged ones included): the first queue. Fragments and what has no ports: by addresses.
-fn program() -> Vec<Insn> {
+/// The program for frames, or for bare IPv4 packets. What is not IP, or tagged: the first queue. Fragments and what has no ports: by
+/// addresses.
+fn program(framing: Framing) -> Vec<Insn> {
+    let network = framing.link_len() as i32;
     let mixed = |loads: &[Insn]| loads.iter().flat_map(|load| [&[*load][..], &mix()].concat()).collect::<Vec<_>>();
     let finish = [
         mov(R0, R7),
@@ -115,28 +118,31 @@ fn program() -> Vec<Insn> {
         insn(0x95, 0, 0, 0, 0),
     ];
     // Behind an address: ports of TCP, UDP and SCTP, found at register 8.
-    let ports = [if_is(6, 3), if_is(17, 2), if_is(132, 1), jump(3), word_behind(14), mix()[0], mix()[1]];
-    let v4_addresses = mixed(&[word(26), word(30)]);
-    let v4_rest =
-        [half(20), if_any_bit(0x3fff, 5 + ports.len() as i16), byte(14), and(R0, 0x0f), shift_left(R0, 2), mov(R8, R0), byte(23)];
-    let v6_addresses = mixed(&[22, 26, 30, 34, 38, 42, 46, 50].map(word));
-    let v6_rest = [set(R8, 40), byte(20)];
+    let ports = [if_is(6, 3), if_is(17, 2), if_is(132, 1), jump(3), word_behind(network), mix()[0], mix()[1]];
+    let v4_addresses = mixed(&[word(network + 12), word(network + 16)]);
+    let v4_rest = [
+        half(network + 6),
+        if_any_bit(0x3fff, 5 + ports.len() as i16),
+        byte(network),
+        and(R0, 0x0f),
+        shift_left(R0, 2),
+        mov(R8, R0),
+        byte(network + 9),
+    ];
+    let v6_addresses = mixed(&[8, 12, 16, 20, 24, 28, 32, 36].map(|at| word(network + at)));
+    let v6_rest = [set(R8, 40), byte(network + 6)];
     let v4 = [&v4_addresses[..], &v4_rest, &ports, &finish].concat();
     let v6 = [&v6_addresses[..], &v6_rest, &ports, &finish].concat();
-    let start = [
-        mov(R6, R1),
-        set(R7, MIX),
-        half(12),
-        if_is(0x86dd, 3 + v4.len() as i16),
-        if_is(0x0800, 2),
-        set(R0, 0),
-        insn(0x95, 0, 0, 0, 0),
-    ];
-    [&start[..], &v4, &v6].concat()
+    let leave = [set(R0, 0), insn(0x95, 0, 0, 0, 0)];
+    let choice = match framing {
+        Framing::Ethernet => [&[half(12), if_is(0x86dd, 3 + v4.len() as i16), if_is(0x0800, 2)][..], &leave].concat(),
+        Framing::Bare => [&[byte(0), and(R0, 0xf0), if_is(0x40, 2)][..], &leave].concat(),
+    };
+    [&[mov(R6, R1), set(R7, MIX)][..], &choice, &v4, &v6].concat()
 }
 
-fn load(kind: u32) -> io::Result<OwnedFd> {
-    let (program, license) = (program(), c"Apache-2.0");
+fn load(kind: u32, framing: Framing) -> io::Result<OwnedFd> {
+    let (program, license) = (program(framing), c"Apache-2.0");
     let attributes = Load {
         kind,
         count: program.len() as u32,
@@ -156,11 +162,16 @@ fn load(kind: u32) -> io::Result<OwnedFd> {
     }
 }
 
-static PROGRAM: LazyLock<io::Result<OwnedFd>> = LazyLock::new(|| load(BPF_PROG_TYPE_SOCKET_FILTER));
+static FOR_FRAMES: LazyLock<io::Result<OwnedFd>> = LazyLock::new(|| load(BPF_PROG_TYPE_SOCKET_FILTER, Framing::Ethernet));
+static FOR_PACKETS: LazyLock<io::Result<OwnedFd>> = LazyLock::new(|| load(BPF_PROG_TYPE_SOCKET_FILTER, Framing::Bare));
 
 /// The loaded program's descriptor, or why this kernel does not take it.
-pub fn program_fd() -> Result<RawFd, SysError> {
-    match &*PROGRAM {
+pub fn program_fd(framing: Framing) -> Result<RawFd, SysError> {
+    let program = match framing {
+        Framing::Ethernet => &*FOR_FRAMES,
+        Framing::Bare => &*FOR_PACKETS,
+    };
+    match program {
         Ok(program) => Ok(program.as_raw_fd()),
         Err(error) => Err(SysError::from_io("bpf", "BPF_PROG_LOAD of the TAP's steering program", error)),
     }
@@ -189,7 +200,11 @@ mod tests {
 
     /// What the kernel computes for a frame; `None` where this process may not load programs.
     fn run(frames: &[Vec<u8>]) -> Option<Vec<u32>> {
-        let program = match load(BPF_PROG_TYPE_SCHED_CLS) {
+        run_program(BPF_PROG_TYPE_SCHED_CLS, Framing::Ethernet, frames)
+    }
+
+    fn run_program(kind: u32, framing: Framing, frames: &[Vec<u8>]) -> Option<Vec<u32>> {
+        let program = match load(kind, framing) {
             Ok(program) => program,
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 println!("SKIP: loading BPF programs needs root");
@@ -220,9 +235,11 @@ mod tests {
 
     #[test]
     fn the_socket_filter_is_accepted_too() {
-        match load(BPF_PROG_TYPE_SOCKET_FILTER) {
-            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}"),
-            Ok(_) => assert!(program_fd().is_ok()),
+        for framing in [Framing::Ethernet, Framing::Bare] {
+            match load(BPF_PROG_TYPE_SOCKET_FILTER, framing) {
+                Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}"),
+                Ok(_) => assert!(program_fd(framing).is_ok()),
+            }
         }
     }
 
@@ -251,6 +268,15 @@ mod tests {
             results.iter().for_each(|result| queues[*result as u16 as usize % 16] += 1);
             assert!(queues.iter().all(|flows| (5..=40).contains(flows)), "{queues:?}");
         }
+    }
+
+    #[test]
+    fn bare_packets_have_the_queue_of_their_frame() {
+        let frames: Vec<_> =
+            [tcp4(&[1; 40]), udp4(&[1; 40]), Packet { flow: 9, ..tcp4(&[1; 40]) }].map(|packet| packet.build()).into();
+        // The kernel runs a socket filter on what is behind the Ethernet header: the packet that a TUN has.
+        let bare = run_program(BPF_PROG_TYPE_SOCKET_FILTER, Framing::Bare, &frames);
+        assert_eq!(bare, run(&frames));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The TAP: a persistent, multi-queue device with a virtio header in front of every frame.
+//! The TAP: a persistent, multi-queue device with a virtio header in front of every frame. For a layer-3 network it is a TUN, the same
+//! with bare packets, and meant wherever TAPs are spoken of.
 //!
 //! Persistent, so that addresses and routes outlive this process. A multi-queue TAP lets a second process attach and silently
 //! take a share of the traffic, and an attach with other flags succeeds while the device keeps the old ones; both are therefore
@@ -8,7 +9,7 @@ use super::error::SysError;
 use super::netlink::Netlink;
 use super::netns::Netns;
 use super::steering;
-use crate::wire::virtio;
+use crate::wire::{Framing, virtio};
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -23,12 +24,20 @@ const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54d8;
 const TUNSETSTEERINGEBPF: libc::c_ulong = 0x8004_54e0;
 
+const IFF_TUN: u16 = 0x0001;
 const IFF_TAP: u16 = 0x0002;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
 const IFF_PERSIST: u16 = 0x0800;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
-const FLAGS: u16 = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE;
+
+const fn flags(framing: Framing) -> u16 {
+    let kind = match framing {
+        Framing::Ethernet => IFF_TAP,
+        Framing::Bare => IFF_TUN,
+    };
+    kind | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE
+}
 
 const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO: libc::c_ulong = 0x02 | 0x04 | 0x08; // TSO4, TSO6, TSO_ECN
@@ -128,8 +137,8 @@ impl TapQueue {
     }
 
     /// Lets the steering program choose the queue of every frame that the host sends to the TAP.
-    fn steer(&self, name: &str) -> Result<(), SysError> {
-        let program = steering::program_fd()?;
+    fn steer(&self, name: &str, framing: Framing) -> Result<(), SysError> {
+        let program = steering::program_fd(framing)?;
         // SAFETY: TUNSETSTEERINGEBPF reads one int, which `program` is.
         match unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETSTEERINGEBPF, std::ptr::from_ref(&program).cast::<c_void>()) } {
             0.. => Ok(()),
@@ -174,7 +183,7 @@ fn refusal(name: &str, why: &str) -> SysError {
 }
 
 /// Refuses a device of another kind, of other flags, or that somebody else is attached to.
-fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
+fn check_existing(netlink: &Netlink, name: &str, framing: Framing) -> Result<bool, SysError> {
     let Some(link) = netlink.link_by_name(name)? else { return Ok(false) };
     let Some(tun) = link.tun else {
         let kind = link.kind.unwrap_or_else(|| "hardware".into());
@@ -183,11 +192,12 @@ fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
             &format!("a {kind} device of this name exists; remove it (ip link del {name}) or choose another name"),
         ));
     };
-    if !(tun.tap && tun.persist && tun.multi_queue && tun.vnet_hdr) {
+    if !(tun.tap == (framing == Framing::Ethernet) && tun.persist && tun.multi_queue && tun.vnet_hdr) {
         return Err(refusal(
             name,
             &format!(
-                "an existing TUN/TAP device has other flags than tap, persist, multi_queue, vnet_hdr; remove it (ip link del {name})"
+                "an existing TUN/TAP device has other flags than {}, persist, multi_queue, vnet_hdr; remove it (ip link del {name})",
+                if framing == Framing::Ethernet { "tap" } else { "tun" }
             ),
         ));
     }
@@ -200,7 +210,7 @@ fn check_existing(netlink: &Netlink, name: &str) -> Result<bool, SysError> {
     Ok(true)
 }
 
-fn open_queue(name: &str) -> Result<TapQueue, SysError> {
+fn open_queue(name: &str, framing: Framing) -> Result<TapQueue, SysError> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -208,12 +218,13 @@ fn open_queue(name: &str) -> Result<TapQueue, SysError> {
         .open("/dev/net/tun")
         .map_err(|error| SysError::from_io("open", "/dev/net/tun", &error))?;
     let queue = TapQueue(file);
-    queue.ioctl_ifreq("TUNSETIFF", TUNSETIFF, &mut IfReq::new(name, FLAGS), name)?;
+    let wanted = flags(framing);
+    queue.ioctl_ifreq("TUNSETIFF", TUNSETIFF, &mut IfReq::new(name, wanted), name)?;
     let mut held = IfReq::new(name, 0);
     queue.ioctl_ifreq("TUNGETIFF", TUNGETIFF, &mut held, name)?;
     let flags = held.flags & !IFF_PERSIST;
-    if flags != FLAGS {
-        return Err(refusal(name, &format!("asked for flags {FLAGS:#06x}, the device has {flags:#06x}")));
+    if flags != wanted {
+        return Err(refusal(name, &format!("asked for flags {wanted:#06x}, the device has {flags:#06x}")));
     }
     queue.set_virtio_header_size(name)?;
     Ok(queue)
@@ -223,13 +234,13 @@ impl Tap {
     /// Creates the TAP, or attaches to the persistent one that an earlier run left, with queues for so many lanes.
     ///
     /// The device is still down if it is new. MAC, MTU and state are set by netlink.
-    pub fn open(name: &str, netns: &Netns, netlink: &Netlink, lanes: usize) -> Result<Tap, SysError> {
-        let existed = check_existing(netlink, name)?;
-        let first = netns.run(|| open_queue(name).map(Arc::new))?;
-        let unsteered = first.steer(name).err();
+    pub fn open(name: &str, framing: Framing, netns: &Netns, netlink: &Netlink, lanes: usize) -> Result<Tap, SysError> {
+        let existed = check_existing(netlink, name, framing)?;
+        let first = netns.run(|| open_queue(name, framing).map(Arc::new))?;
+        let unsteered = first.steer(name, framing).err();
         let each = if unsteered.is_none() { FLOW_QUEUES } else { 1 };
         let mut opened = vec![Arc::clone(&first)];
-        opened.append(&mut open_queues(name, netns, lanes.max(1) * each - 1)?);
+        opened.append(&mut open_queues(name, framing, netns, lanes.max(1) * each - 1)?);
         let offloads = first.negotiate(name)?;
         first.ioctl("TUNSETPERSIST", TUNSETPERSIST, 1, name)?;
         let link = netlink.link_by_name(name)?.ok_or_else(|| refusal(name, "the device vanished while it was opened"))?;
@@ -245,11 +256,11 @@ impl Tap {
 }
 
 /// More queues of a TAP that this process is attached to.
-pub fn open_queues(name: &str, netns: &Netns, count: usize) -> Result<Vec<Arc<TapQueue>>, SysError> {
-    netns.run(|| (0..count).map(|_| open_queue(name).map(Arc::new)).collect())
+pub fn open_queues(name: &str, framing: Framing, netns: &Netns, count: usize) -> Result<Vec<Arc<TapQueue>>, SysError> {
+    netns.run(|| (0..count).map(|_| open_queue(name, framing).map(Arc::new)).collect())
 }
 
 /// Tries on a device of its own that is gone afterwards what TAPs can do here.
 pub fn probe() -> Result<TapOffloads, SysError> {
-    open_queue("vtepprobe%d").and_then(|queue| queue.negotiate("vtepprobe%d"))
+    open_queue("vtepprobe%d", Framing::Ethernet).and_then(|queue| queue.negotiate("vtepprobe%d"))
 }

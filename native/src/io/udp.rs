@@ -2,6 +2,7 @@
 
 use super::error::SysError;
 use crate::tables::PortKey;
+use crate::wire::Framing;
 use std::ffi::c_int;
 use std::mem::{size_of, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -141,6 +142,8 @@ pub struct ReceiveSocket {
     fd: OwnedFd,
     /// Which networks' VNIs count here.
     pub port: PortKey,
+    /// What arrives here.
+    pub framing: Framing,
 }
 
 impl ReceiveSocket {
@@ -171,11 +174,21 @@ impl ReceiveSocket {
             set(fd, libc::SOL_UDP, UDP_NO_CHECK6_RX, &on).map_err(named("UDP_NO_CHECK6_RX"))?;
         }
         bind(&socket, endpoint.address(port))?;
-        let socket = ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port } };
+        let socket = ReceiveSocket { fd: socket, port: PortKey { v6: endpoint.v6, port }, framing: Framing::Ethernet };
         if gro {
             socket.set_gro(true)?;
         }
         Ok(socket)
+    }
+
+    /// The same for datagrams that carry this.
+    pub fn of(self, framing: Framing) -> Self {
+        ReceiveSocket { framing, ..self }
+    }
+
+    /// Another descriptor of the same socket, to send from.
+    pub(super) fn duplicate(&self) -> Result<OwnedFd, SysError> {
+        self.fd.try_clone().map_err(|error| SysError::from_io("dup", format!("UDP port {}", self.port.port), &error))
     }
 
     /// Joins a group on an interface, as the endpoint says; what is for the group arrives here and at no other socket.

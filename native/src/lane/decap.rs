@@ -18,16 +18,9 @@ const PIECES: usize = 80;
 
 /// Takes one batch from a socket and hands it to the TAPs.
 pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveBatch, ports: &mut [Option<Port>]) {
-    let count = match batch.receive(socket) {
-        Ok(0) => return,
-        Ok(count) => count,
-        Err(error) => {
-            context.report(Report::Fault { slot: None, call: "recvmmsg", errno: error.errno });
-            return;
-        }
-    };
-    context.counters.udp_receives.add(1);
-    context.counters.udp_messages_received.add(count as u64);
+    if !take(context, socket, batch) {
+        return;
+    }
     let (arena, datagrams) = batch.parts();
     let mut sender: Option<Sender> = None;
     for datagram in datagrams {
@@ -40,6 +33,22 @@ pub fn serve(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveB
         port.pending = false;
         deliver(context, arena, port);
     }
+}
+
+/// Receives; true if there is something.
+pub(super) fn take(context: &mut Context, socket: &ReceiveSocket, batch: &mut ReceiveBatch) -> bool {
+    let count = match batch.receive(socket) {
+        Ok(count) => count,
+        Err(error) => {
+            context.report(Report::Fault { slot: None, call: "recvmmsg", errno: error.errno });
+            return false;
+        }
+    };
+    if count > 0 {
+        context.counters.udp_receives.add(1);
+        context.counters.udp_messages_received.add(count as u64);
+    }
+    count > 0
 }
 
 /// Splits a train into its datagrams.
@@ -203,8 +212,9 @@ fn learn(context: &mut Context, network: &Network, mac: Mac, source: IpAddr) -> 
 }
 
 /// Writes what the coalescer holds.
-fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
+pub(super) fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
     let device = &port.device;
+    let link_len = device.framing.link_len();
     let (mut packets, mut bytes, mut fault, mut refused) = (0u64, 0u64, None, None);
     let lane = Arc::clone(&context.counters);
     port.coalescer.flush(arena, &mut |arena, virtio, pieces, segments| {
@@ -227,10 +237,10 @@ fn deliver(context: &mut Context, arena: &mut [u8], port: &mut Port) {
         };
         match result {
             Ok(()) => {
-                let headers = usize::from(virtio.hdr_len).saturating_sub(ethernet::HEADER_LEN);
+                let headers = usize::from(virtio.hdr_len).saturating_sub(link_len);
                 let repeated = if virtio.is_gso() { segments.saturating_sub(1) * headers } else { 0 };
                 packets += segments as u64;
-                bytes += (length.saturating_sub(ethernet::HEADER_LEN) + repeated) as u64;
+                bytes += (length.saturating_sub(link_len) + repeated) as u64;
             }
             Err(errno) => {
                 device.counters.drops.add(tap_error(errno), segments as u64);
@@ -274,7 +284,7 @@ fn write_segments(device: &Device, virtio: &VirtioHeader, pieces: &[(usize, usiz
         frame.extend_from_slice(arena.get(*start..*end).unwrap_or_default());
     }
     let (mut headers, mut segments): (Vec<u8>, Vec<Segment>) = (Vec::new(), Vec::new());
-    segment::segment(&[], &frame, virtio, &mut headers, &mut segments).map_err(|_| libc::EINVAL)?;
+    segment::segment_as(device.framing, &frame, virtio, &mut headers, &mut segments).map_err(|_| libc::EINVAL)?;
     let plain = VirtioHeader::default().to_bytes();
     for part in segments {
         let header = headers.get(part.header.0 as usize..part.header.1 as usize).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Out: TAP -> proxy -> FDB -> VXLAN header -> UDP.
 
 use super::limit::{self, Answers};
-use super::{Context, Device, Report, tap_error};
+use super::{Context, Device, Report, bare, tap_error};
 use crate::drops::DropReason;
 use crate::io::errqueue::PathError;
 use crate::io::send::{Buffer, Piece, SendBatch};
@@ -11,7 +11,7 @@ use crate::tables::{FdbTargets, Network, Snapshot, Target, TooBig};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::outer::Outer;
 use crate::wire::virtio::{self, VirtioHeader};
-use crate::wire::{Mac, arp, ethernet, flow, ip, nd, vxlan};
+use crate::wire::{Framing, Mac, arp, ethernet, flow, ip, nd, vxlan};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -29,11 +29,11 @@ const ARENA: usize = QUANTUM + ROOM;
 
 /// Buffers of the outward direction; kept and reused.
 pub struct Out {
-    arena: Vec<u8>,
-    headers: Vec<u8>,
-    segments: Vec<Segment>,
-    batch: SendBatch,
-    answers: Answers,
+    pub(super) arena: Vec<u8>,
+    pub(super) headers: Vec<u8>,
+    pub(super) segments: Vec<Segment>,
+    pub(super) batch: SendBatch,
+    pub(super) answers: Answers,
     /// The last turn took one frame.
     alone: bool,
 }
@@ -72,7 +72,11 @@ pub fn serve(context: &mut Context, device: &Device, queue: &TapQueue, out: &mut
             }
         };
         context.counters.tap_reads.add(1);
-        if let Err(reason) = encapsulate(context, device, &network, out, used, length) {
+        let queued = match network.framing {
+            Framing::Ethernet => encapsulate(context, device, &network, out, used, length),
+            Framing::Bare => bare::encapsulate(context, device, &network, out, used, length),
+        };
+        if let Err(reason) = queued {
             device.counters.drops.add(reason, 1);
         }
         used += length.next_multiple_of(8);
@@ -246,7 +250,7 @@ fn v6(bytes: &[u8], at: usize) -> Option<IpAddr> {
 }
 
 /// The longest datagram (UDP payload) that leaves in one piece: UDP_SEGMENT never fragments.
-fn max_datagram(network: &Network) -> u32 {
+pub(super) fn max_datagram(network: &Network) -> u32 {
     network.underlay_mtu.saturating_sub(limit::headers(network))
 }
 
@@ -358,7 +362,7 @@ pub fn path_error(snapshot: &Snapshot, error: &PathError, now: u32) {
     }
 }
 
-fn send(context: &mut Context, device: &Device, out: &mut Out) {
+pub(super) fn send(context: &mut Context, device: &Device, out: &mut Out) {
     if !out.batch.is_empty() {
         let counters = std::sync::Arc::clone(&context.counters);
         let (sent, fault) = out.batch.flush(

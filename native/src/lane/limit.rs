@@ -7,7 +7,8 @@ use super::encap::reply;
 use super::{Context, Device};
 use crate::tables::{Network, Peer};
 use crate::wire::ethernet::Ethernet;
-use crate::wire::{icmp, vxlan};
+use crate::wire::icmp::{self, Refusal};
+use crate::wire::vxlan;
 
 /// Answers of one lane in one second at most; a sender needs one, and those who never listen get no more.
 const PER_SECOND: u32 = 100;
@@ -36,14 +37,26 @@ pub const fn headers(network: &Network) -> u32 {
 }
 
 impl Answers {
+    fn may_answer(&mut self, now: u32) -> bool {
+        if self.second != now {
+            (self.second, self.count) = (now, 0);
+        }
+        self.count < PER_SECOND
+    }
+
+    /// The answer to a packet that a layer-3 network does not carry, where there is to be one.
+    pub fn refusal(&mut self, refusal: Refusal, packet: &[u8], network: &Network, now: u32) -> Option<&[u8]> {
+        let tunnel = network.tunnel_address.filter(|_| self.may_answer(now))?;
+        let length = icmp::refuse(refusal, packet, tunnel.octets(), &mut self.room)?;
+        self.count += 1;
+        self.room.get(..length)
+    }
+
     /// Tells the sender of `frame` that datagrams may not be longer than `max_datagram`, where the rules of ICMP allow it.
     pub fn tell(&mut self, context: &Context, device: &Device, frame: &[u8], ethernet: &Ethernet, max_datagram: u32) {
         let overhead = vxlan::HEADER_LEN + ethernet.network_offset;
         let mtu = max_datagram.saturating_sub(overhead as u32);
-        if self.second != context.now {
-            (self.second, self.count) = (context.now, 0);
-        }
-        if self.count >= PER_SECOND {
+        if !self.may_answer(context.now) {
             return;
         }
         let Some(length) = icmp::too_big(frame, ethernet, mtu, &mut self.room) else { return };

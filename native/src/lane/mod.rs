@@ -5,6 +5,7 @@
 //! turn began. The lane is told of devices by commands and tells the control thread of what it saw by bounded reports; it
 //! never waits for either.
 
+mod bare;
 mod decap;
 mod encap;
 mod limit;
@@ -16,11 +17,12 @@ use crate::drops::DropReason;
 use crate::io::error::SysError;
 use crate::io::event::{Epoll, Waker, set_nice};
 use crate::io::pool::SendPool;
+use crate::io::raw::RawSocket;
 use crate::io::tap::{TapOffloads, TapQueue};
 use crate::io::udp::{ReceiveBatch, ReceiveSocket};
 use crate::offload::coalesce::Coalescer;
 use crate::tables::Snapshot;
-use crate::wire::Mac;
+use crate::wire::{Framing, Mac};
 use arc_swap::ArcSwap;
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -78,12 +80,16 @@ pub enum Report {
 pub struct Device {
     /// Network.
     pub slot: usize,
+    /// Frames or bare packets.
+    pub framing: Framing,
     /// This lane's queues. Frames are written to the first.
     pub queues: Vec<Arc<TapQueue>>,
     /// What the TAP takes.
     pub offloads: TapOffloads,
     /// Where frames leave.
     pub pool: Arc<SendPool>,
+    /// By which a layer-3 network answers senders on this host's side.
+    pub answers: Option<Arc<RawSocket>>,
     /// This lane's counters of the network.
     pub counters: Arc<NetworkCounters>,
 }
@@ -296,7 +302,10 @@ impl Lane {
         let index = (number & (SOCKETS - 1)) as usize;
         if number & SOCKETS != 0 {
             if let Some(Some(socket)) = self.sockets.get(index) {
-                decap::serve(&mut self.context, socket, &mut self.receive, &mut self.devices);
+                match socket.framing {
+                    Framing::Ethernet => decap::serve(&mut self.context, socket, &mut self.receive, &mut self.devices),
+                    Framing::Bare => bare::serve(&mut self.context, socket, &mut self.receive, &mut self.devices, &mut self.out),
+                }
             }
             return;
         }
@@ -325,14 +334,14 @@ impl Lane {
                     if !device.queues.iter().enumerate().all(added) {
                         self.context.report(Report::Fault { slot: Some(slot), call: "epoll_ctl", errno: libc::ENOSPC });
                     }
-                    let coalescer = coalescer(device.offloads);
+                    let coalescer = coalescer(device.framing, device.offloads);
                     place(&mut self.devices, slot, Port { device: *device, coalescer, pending: false });
                 }
                 Command::SetOffloads(slot, offloads) => {
                     // Between turns a coalescer is empty.
                     if let Some(port) = self.devices.get_mut(slot).and_then(Option::as_mut) {
                         port.device.offloads = offloads;
-                        port.coalescer = coalescer(offloads);
+                        port.coalescer = coalescer(port.device.framing, offloads);
                     }
                 }
                 Command::SetPool(slot, pool) => {
@@ -373,8 +382,8 @@ impl Lane {
 }
 
 /// Joins what the TAP takes whole, and nothing else.
-fn coalescer(offloads: TapOffloads) -> Coalescer {
-    Coalescer::new(if offloads.tso { MAX_SEGMENTS } else { 1 }, offloads.uso)
+fn coalescer(framing: Framing, offloads: TapOffloads) -> Coalescer {
+    Coalescer::new(if offloads.tso { MAX_SEGMENTS } else { 1 }, offloads.uso).of(framing)
 }
 
 fn place<T>(list: &mut Vec<Option<T>>, index: usize, value: T) {

@@ -14,9 +14,9 @@ mod chain;
 mod tests;
 
 use self::chain::{Chain, is_intact, is_pure_ack, joinable};
-use super::layers::{Inside, Layers, look};
-use crate::wire::be32;
+use super::layers::{Inside, Layers, look_as};
 use crate::wire::virtio::VirtioHeader;
+use crate::wire::{Framing, be32};
 
 /// How many flows may be open at once; with more, the oldest is sealed. Bounds the scan for a flow.
 const OPEN_MAX: usize = 64;
@@ -28,6 +28,7 @@ pub type Emit<'a> = dyn FnMut(&mut [u8], &VirtioHeader, &[(usize, usize)], usize
 /// Joins the segments of a batch, for one TAP. Reused from batch to batch, so that its memory is too.
 #[derive(Debug)]
 pub struct Coalescer {
+    framing: Framing,
     max_segments: usize,
     udp: bool,
     items: Vec<Item>,
@@ -76,7 +77,20 @@ impl Coalescer {
     /// Superframes of at most `max_segments` segments (the kernel refuses UDP ones of more than 64 on some versions, 128 on newer
     /// ones); `udp` says whether UDP is joined too, which needs a TAP whose kernel knows `UDP_L4`.
     pub fn new(max_segments: usize, udp: bool) -> Self {
-        Coalescer { max_segments, udp, items: Vec::new(), pieces: Vec::new(), open: Vec::new(), gather: Vec::new() }
+        Coalescer {
+            framing: Framing::Ethernet,
+            max_segments,
+            udp,
+            items: Vec::new(),
+            pieces: Vec::new(),
+            open: Vec::new(),
+            gather: Vec::new(),
+        }
+    }
+
+    /// The same for a device of this kind.
+    pub fn of(self, framing: Framing) -> Self {
+        Coalescer { framing, ..self }
     }
 
     /// Takes the frame `arena[at..at + len]`, with what [`super::received::classify`] said of it. Neither the frame nor its
@@ -84,7 +98,7 @@ impl Coalescer {
     pub fn push(&mut self, arena: &mut [u8], at: usize, len: usize, virtio: VirtioHeader) {
         let Some(frame) = at.checked_add(len).and_then(|end| arena.get(at..end)) else { return };
         let verbatim = Item { at, len, virtio, chain: None };
-        match look(frame) {
+        match look_as(self.framing, frame) {
             Inside::Foreign => self.items.push(verbatim),
             Inside::Opaque => {
                 self.open.clear();

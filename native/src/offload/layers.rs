@@ -1,7 +1,7 @@
 //! Where the headers of a TCP or UDP packet are in its frame.
 
 use crate::wire::ip::{self, Family, Ip};
-use crate::wire::{be16, checksum, ethernet, put16, tcp, udp, virtio};
+use crate::wire::{Framing, be16, checksum, ethernet, put16, tcp, udp, virtio};
 
 /// What a frame holds, as far as offloads care.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +35,21 @@ pub fn look(frame: &[u8]) -> Inside {
     if ethernet.ethertype != ethernet::IPV4 && ethernet.ethertype != ethernet::IPV6 {
         return Inside::Foreign;
     }
-    let network = ethernet.network_offset;
+    look_behind(frame, ethernet.ethertype, ethernet.network_offset)
+}
+
+/// Looks into what a device of this kind hands over.
+pub fn look_as(framing: Framing, frame: &[u8]) -> Inside {
+    match framing {
+        Framing::Ethernet => look(frame),
+        Framing::Bare => look_behind(frame, ethernet::IPV4, 0),
+    }
+}
+
+/// Looks at the packet that begins at `network`.
+fn look_behind(frame: &[u8], ethertype: u16, network: usize) -> Inside {
     let packet = frame.get(network..).unwrap_or(&[]);
-    let Some(ip) = Ip::parse(ethernet.ethertype, packet) else { return Inside::Opaque };
+    let Some(ip) = Ip::parse(ethertype, packet) else { return Inside::Opaque };
     if ip.fragment || ip.is_extended() {
         return Inside::Opaque;
     }

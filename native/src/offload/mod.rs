@@ -7,6 +7,8 @@ pub mod received;
 pub mod segment;
 
 #[cfg(test)]
+mod bare_tests;
+#[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
 mod round_trip;

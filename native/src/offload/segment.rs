@@ -3,13 +3,12 @@
 //! Payload is never copied: a segment is a header block, built here, and a range of the superframe. What is the same in all
 //! segments is summed once; a segment adds only its own length, IP identification, sequence number, flags and payload.
 
-use super::layers::{Inside, Layers, look};
+use super::layers::{Inside, Layers, look, look_as};
 use crate::drops::DropReason;
 use crate::wire::checksum::{fold, sum};
-use crate::wire::ethernet;
 use crate::wire::ip::{Family, V6_LEN};
 use crate::wire::virtio::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, RSC, VirtioHeader};
-use crate::wire::{be16, be32, put16, tcp, udp};
+use crate::wire::{Framing, be16, be32, put16, tcp, udp};
 
 /// One superframe makes at most this many datagrams: 65535 / 8, where 8 is the smallest segment that Linux's TCP makes
 /// (TCP_MIN_SND_MSS 48 less 40 bytes of options). UDP's cap is 128. Bounds what a hostile `gso_size` of 1 can cost.
@@ -44,7 +43,29 @@ pub fn segment(
     headers: &mut Vec<u8>,
     segments: &mut Vec<Segment>,
 ) -> Result<(), DropReason> {
-    let layers = validate(frame, virtio)?;
+    cut(prefix, frame, virtio, look(frame), headers, segments)
+}
+
+/// The same for what a device of this kind hands over.
+pub fn segment_as(
+    framing: Framing,
+    frame: &[u8],
+    virtio: &VirtioHeader,
+    headers: &mut Vec<u8>,
+    segments: &mut Vec<Segment>,
+) -> Result<(), DropReason> {
+    cut(&[], frame, virtio, look_as(framing, frame), headers, segments)
+}
+
+fn cut(
+    prefix: &[u8],
+    frame: &[u8],
+    virtio: &VirtioHeader,
+    inside: Inside,
+    headers: &mut Vec<u8>,
+    segments: &mut Vec<Segment>,
+) -> Result<(), DropReason> {
+    let layers = validate(frame, virtio, inside)?;
     let size = usize::from(virtio.gso_size);
     let count = layers.payload_len().div_ceil(size).max(1);
     if count > MAX_SEGMENTS {
@@ -71,9 +92,9 @@ pub fn segment(
 }
 
 /// Everything that must hold before the first byte is written.
-fn validate(frame: &[u8], virtio: &VirtioHeader) -> Result<Layers, DropReason> {
+fn validate(frame: &[u8], virtio: &VirtioHeader, inside: Inside) -> Result<Layers, DropReason> {
     let bad = DropReason::TxBadSuperframe;
-    let Inside::Transport(layers) = look(frame) else { return Err(bad) };
+    let Inside::Transport(layers) = inside else { return Err(bad) };
     let family_fits = match virtio.gso_type & !GSO_ECN {
         kind @ (GSO_TCPV4 | GSO_TCPV6 | GSO_UDP_L4) => kind == layers.gso_type(),
         _ => false,
@@ -192,6 +213,11 @@ const fn not_zero(check: u16) -> u16 {
 /// Completes the checksum of a frame that is not a superframe, if its header says that it is partial: the field holds the
 /// folded pseudo-header sum, and everything from `csum_start` to the end of the frame is still to be added.
 pub fn complete_checksum(frame: &mut [u8], virtio: &VirtioHeader) -> Result<(), DropReason> {
+    complete_checksum_as(Framing::Ethernet, frame, virtio)
+}
+
+/// The same for what a device of this kind hands over.
+pub fn complete_checksum_as(framing: Framing, frame: &mut [u8], virtio: &VirtioHeader) -> Result<(), DropReason> {
     if virtio.flags & RSC != 0 {
         return Err(DropReason::TxBadVirtioHeader);
     }
@@ -200,7 +226,7 @@ pub fn complete_checksum(frame: &mut [u8], virtio: &VirtioHeader) -> Result<(), 
     }
     let start = usize::from(virtio.csum_start);
     let field = start + usize::from(virtio.csum_offset);
-    let fits = start >= ethernet::HEADER_LEN && field + 2 <= frame.len();
+    let fits = start >= framing.link_len() && field + 2 <= frame.len();
     let Some(covered) = frame.get(start..).filter(|_| fits) else {
         return Err(DropReason::TxBadVirtioHeader);
     };

@@ -11,7 +11,7 @@ mod peer;
 mod sharded;
 
 pub use neighbours::Neighbours;
-pub use network::{FdbTargets, Network, PortKey, Snapshot, Target};
+pub use network::{FdbTargets, NO_VNI, Network, PortKey, Snapshot, Target};
 pub use options::Options;
 pub use path::TooBig;
 pub use peer::Peer;

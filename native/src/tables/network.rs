@@ -1,9 +1,9 @@
 //! One network as the lanes see it, and the snapshot of all of them.
 
 use super::{Neighbours, Options, Peer, Sharded};
-use crate::wire::{Mac, vxlan};
+use crate::wire::{Framing, Mac, vxlan};
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
@@ -54,6 +54,9 @@ pub struct PortKey {
     pub port: u16,
 }
 
+/// In the place of a VNI: a layer-3 network, which has none and its port for itself.
+pub const NO_VNI: u32 = 1 << 24;
+
 /// One VNI with its tables and policy.
 #[derive(Clone)]
 pub struct Network {
@@ -63,6 +66,10 @@ pub struct Network {
     pub vni: u32,
     /// Where it receives.
     pub port: PortKey,
+    /// Frames in VXLAN, or bare IPv4 packets.
+    pub framing: Framing,
+    /// The tunnel's own address, from which a layer-3 network's ICMP errors come.
+    pub tunnel_address: Option<Ipv4Addr>,
     /// Where it sends from, if that is fixed.
     pub local: Option<IpAddr>,
     /// MAC of the TAP.
@@ -98,6 +105,8 @@ impl Network {
             slot,
             vni,
             port,
+            framing: Framing::Ethernet,
+            tunnel_address: None,
             local: None,
             mac: Mac::ZERO,
             mtu: 1450,
@@ -129,6 +138,12 @@ impl Network {
     /// Where a frame for `destination` goes: exact match (multicast and broadcast entries included), then the flood list.
     pub fn targets(&self, destination: Mac) -> Option<&Arc<FdbTargets>> {
         self.fdb.get(&destination).or_else(|| self.fdb.get(&Mac::ZERO))
+    }
+
+    /// Where a layer-3 network's packet for `destination` goes. A peer's MAC is there the name by which its subnets (neighbours) and its address
+    /// (FDB) are joined, so that both kinds of network have one set of tables.
+    pub fn carrier(&self, destination: Ipv4Addr) -> Option<&Arc<FdbTargets>> {
+        self.fdb.get(&self.neighbours.lookup(destination.into())?)
     }
 }
 

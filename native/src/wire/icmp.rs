@@ -3,6 +3,8 @@
 //!
 //! The answer seems to come from the packet's destination; it quotes as much as fits 576 or 1280 bytes, which every path
 //! carries. VLAN tags are kept, so that it finds back to a sender behind a bridge.
+//!
+//! A layer-3 network is a hop of its own, so its errors ("net unreachable", "time exceeded") come from its tunnel address.
 
 use super::ethernet::{self, Ethernet};
 use super::ip::{self, Family, ICMPV6, Ip};
@@ -41,34 +43,96 @@ fn v4(packet: &[u8], ip: &Ip, mtu: u32, out: &mut [u8]) -> Option<usize> {
     let destination = *packet.get(16..)?.first_chunk::<4>()?;
     // The kernel asks for DF alone: a fragment, the reserved bit included, gets no answer.
     let fragment = be16(packet, 6)? != ip::V4_DF;
-    let nobody = |[first, rest @ ..]: [u8; 4]| (224..240).contains(&first) || first == 255 && rest == [255; 3];
-    if fragment || nobody(source) || nobody(destination) || matches!(source[0], 0 | 127) {
+    if fragment || is_nobody(source) || is_nobody(destination) || is_no_sender(source) || is_error(packet, ip) {
         return None;
     }
-    // Types of queries; everything else is an error, or unknown (RFC 1122 §3.2.2).
+    let next_hop_mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    let answer = V4Error { tos: 0, ttl: packet[8], from: destination, to: source, kind: 3, code: 4, next_hop_mtu };
+    answer.write(packet, out)
+}
+
+/// Why a layer-3 network does not carry an IPv4 packet on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No peer's subnet holds its destination.
+    NetUnreachable,
+    /// Its TTL is used up.
+    TimeExceeded,
+}
+
+/// Writes the answer to an IPv4 packet, from the tunnel's own address, to `out`; its length. `None` where the rules forbid an answer:
+/// the packet is a later fragment, from or to nobody in particular, or an ICMP error. Net unreachable is not said about ICMP at
+/// all, as by flannel's proxy.
+pub fn refuse(refusal: Refusal, packet: &[u8], tunnel: [u8; 4], out: &mut [u8; ROOM]) -> Option<usize> {
+    const FRAGMENT_OFFSET: u16 = 0x1fff;
+    const TTL: u8 = 64;
+    // Internetwork control (RFC 1812 §4.3.2.5), as the kernel's own errors.
+    const TOS: u8 = 0xc0;
+    let ip = Ip::parse(ethernet::IPV4, packet)?;
+    let source = *packet.get(12..)?.first_chunk::<4>()?;
+    let destination = *packet.get(16..)?.first_chunk::<4>()?;
+    let later_fragment = be16(packet, 6)? & FRAGMENT_OFFSET != 0;
+    if later_fragment || is_nobody(source) || is_nobody(destination) || is_no_sender(source) || is_error(packet, &ip) {
+        return None;
+    }
+    let (kind, code) = match refusal {
+        Refusal::NetUnreachable if ip.protocol == ICMPV4 => return None,
+        Refusal::NetUnreachable => (3, 0),
+        Refusal::TimeExceeded => (11, 0),
+    };
+    let packet = packet.get(..ip.length.min(packet.len()))?;
+    V4Error { tos: TOS, ttl: TTL, from: tunnel, to: source, kind, code, next_hop_mtu: 0 }.write(packet, out)
+}
+
+/// A group, or everybody.
+fn is_nobody([first, rest @ ..]: [u8; 4]) -> bool {
+    (224..240).contains(&first) || first == 255 && rest == [255; 3]
+}
+
+/// "This network" and loopback.
+const fn is_no_sender(address: [u8; 4]) -> bool {
+    matches!(address[0], 0 | 127)
+}
+
+/// True for ICMP but for the types of queries; everything else is an error, or unknown (RFC 1122 §3.2.2).
+fn is_error(packet: &[u8], ip: &Ip) -> bool {
     let kind = packet.get(ip.header_len).copied().unwrap_or(3);
-    if ip.protocol == ICMPV4 && !matches!(kind, 0 | 8 | 9 | 10 | 13..=18) {
-        return None;
+    ip.protocol == ICMPV4 && !matches!(kind, 0 | 8 | 9 | 10 | 13..=18)
+}
+
+/// An ICMP error to be.
+struct V4Error {
+    tos: u8,
+    ttl: u8,
+    from: [u8; 4],
+    to: [u8; 4],
+    kind: u8,
+    code: u8,
+    next_hop_mtu: u16,
+}
+
+impl V4Error {
+    /// Writes header, error, and as much of the packet as fits.
+    fn write(&self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
+        let quoted = packet.get(..packet.len().min(V4_TOTAL - ip::V4_LEN - ICMP_LEN))?;
+        let total = ip::V4_LEN + ICMP_LEN + quoted.len();
+        let out = out.get_mut(..total)?;
+        out.fill(0);
+        let (header, message) = out.split_at_mut_checked(ip::V4_LEN)?;
+        (header[0], header[1]) = (0x45, self.tos);
+        put16(header, 2, total as u16);
+        put16(header, 6, ip::V4_DF);
+        (header[8], header[9]) = (self.ttl, ICMPV4);
+        header[12..16].copy_from_slice(&self.from);
+        header[16..20].copy_from_slice(&self.to);
+        ip::v4_write_checksum(header);
+        (message[0], message[1]) = (self.kind, self.code);
+        put16(message, 6, self.next_hop_mtu);
+        message[ICMP_LEN..].copy_from_slice(quoted);
+        let check = !checksum::fold(checksum::sum(message, 0));
+        put16(message, 2, check);
+        Some(total)
     }
-    let quoted = packet.get(..packet.len().min(V4_TOTAL - ip::V4_LEN - ICMP_LEN))?;
-    let total = ip::V4_LEN + ICMP_LEN + quoted.len();
-    let out = out.get_mut(..total)?;
-    out.fill(0);
-    let (header, message) = out.split_at_mut_checked(ip::V4_LEN)?;
-    header[0] = 0x45;
-    put16(header, 2, total as u16);
-    put16(header, 6, ip::V4_DF);
-    header[8] = packet[8];
-    header[9] = ICMPV4;
-    header[12..16].copy_from_slice(&destination);
-    header[16..20].copy_from_slice(&source);
-    ip::v4_write_checksum(header);
-    (message[0], message[1]) = (3, 4);
-    put16(message, 6, u16::try_from(mtu).unwrap_or(u16::MAX));
-    message[ICMP_LEN..].copy_from_slice(quoted);
-    let check = !checksum::fold(checksum::sum(message, 0));
-    put16(message, 2, check);
-    Some(total)
 }
 
 fn v6(packet: &[u8], ip: &Ip, mtu: u32, out: &mut [u8]) -> Option<usize> {
@@ -147,6 +211,52 @@ mod tests {
         assert_eq!(got[42..], frame[14..14 + 548]);
     }
 
+    fn refused(refusal: Refusal, packet: &[u8]) -> Option<Vec<u8>> {
+        let mut out = [0xee; ROOM];
+        let length = refuse(refusal, packet, [10, 246, 30, 0], &mut out)?;
+        Some(out[..length].to_vec())
+    }
+
+    #[test]
+    fn what_a_layer_3_network_does_not_carry_is_answered_to_the_byte() {
+        let packet = v4_frame(6, DF, 1400).split_off(14);
+        for (refusal, kind) in [(Refusal::NetUnreachable, 3), (Refusal::TimeExceeded, 11)] {
+            let got = refused(refusal, &packet).unwrap();
+            assert_eq!(got[..10], [0x45, 0xc0, 2, 64, 0, 0, 0x40, 0, 64, 1]);
+            assert_eq!(got[12..20], [10, 246, 30, 0, 10, 1, 0, 1]);
+            assert!(ip::v4_checksum_ok(&got[..20]));
+            assert_eq!((&got[20..22], &got[24..28]), (&[kind, 0][..], &[0; 4][..]));
+            assert_eq!(checksum::fold(checksum::sum(&got[20..], 0)), 0xffff);
+            assert_eq!(got[28..], packet[..548]);
+        }
+        let short = v4_frame(17, [0, 0], 28).split_off(14);
+        let padded = [&short[..], &[9; 18]].concat();
+        assert_eq!(refused(Refusal::NetUnreachable, &padded).unwrap()[28..], short, "padding is not quoted");
+    }
+
+    #[test]
+    fn what_a_layer_3_network_must_not_answer_it_does_not() {
+        let packet = |protocol, fragment| v4_frame(protocol, fragment, 100).split_off(14);
+        for refusal in [Refusal::NetUnreachable, Refusal::TimeExceeded] {
+            assert_eq!(refused(refusal, &packet(17, [0, 1])), None, "a later fragment");
+            assert_eq!(refused(refusal, &packet(17, [0x20, 1])), None, "a later fragment with more to come");
+            assert!(refused(refusal, &packet(17, [0x20, 0])).is_some(), "the first one");
+            assert_eq!(refused(refusal, &packet(1, DF)), None, "an unknown type of ICMP");
+            for (at, address) in [(12, [224, 0, 0, 1]), (16, [239, 1, 1, 1]), (16, [255; 4]), (12, [127, 0, 0, 1]), (12, [0; 4])]
+            {
+                let mut packet = packet(17, DF);
+                packet[at..at + 4].copy_from_slice(&address);
+                assert_eq!(refused(refusal, &packet), None, "{address:?} at {at}");
+            }
+            let mut ping = packet(1, DF);
+            ping[20] = 8;
+            assert_eq!(refused(refusal, &ping).is_some(), refusal == Refusal::TimeExceeded, "an echo request");
+            ping[20] = 11;
+            assert_eq!(refused(refusal, &ping), None, "an error");
+            assert_eq!(refused(refusal, &[0x45; 19]), None);
+        }
+    }
+
     #[test]
     fn an_ipv6_packet_is_answered_to_the_byte() {
         let frame = v6_frame(17, 1451);
@@ -204,6 +314,7 @@ mod tests {
                 (frame[12], frame[13], frame[14]) = if v6 { (0x86, 0xdd, 0x60) } else { (8, 0, 0x45) };
             }
             answer(&frame, mtu);
+            refused(Refusal::TimeExceeded, frame.get(14..).unwrap_or(&frame));
         }
     }
 }

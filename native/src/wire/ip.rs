@@ -116,6 +116,18 @@ pub fn v4_write_checksum(header: &mut [u8]) {
     super::put16(header, 10, check);
 }
 
+/// Takes one from the TTL of an IPv4 packet and patches its checksum (RFC 1624), so that one that was wrong stays wrong. False, with
+/// nothing changed, where none would be left.
+pub fn v4_decrement_ttl(packet: &mut [u8]) -> bool {
+    let Some([ttl, protocol, high, low]) = packet.get_mut(8..12) else { return false };
+    let Some(less) = ttl.checked_sub(1).filter(|less| *less > 0) else { return false };
+    let word = |ttl: u8| u16::from_be_bytes([ttl, *protocol]);
+    let check = checksum::update16(u16::from_be_bytes([*high, *low]), word(*ttl), word(less));
+    [*high, *low] = check.to_be_bytes();
+    *ttl = less;
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +152,28 @@ mod tests {
         assert!(!v4_checksum_ok(&header));
         v4_write_checksum(&mut header);
         assert_eq!(header, V4);
+    }
+
+    #[test]
+    fn every_ttl_but_the_last_is_decremented_and_the_checksum_stays_right() {
+        for ttl in 2..=255 {
+            let mut header = V4;
+            header[8] = ttl;
+            v4_write_checksum(&mut header);
+            assert!(v4_decrement_ttl(&mut header));
+            assert_eq!(header[8], ttl - 1);
+            assert!(v4_checksum_ok(&header), "{ttl}");
+            header[10] ^= 1;
+            assert!(v4_decrement_ttl(&mut header) == (ttl > 2) && !v4_checksum_ok(&header), "what is wrong stays wrong");
+        }
+        for ttl in [0, 1] {
+            let mut header = V4;
+            header[8] = ttl;
+            let before = header;
+            assert!(!v4_decrement_ttl(&mut header));
+            assert_eq!(header, before);
+        }
+        assert!(!v4_decrement_ttl(&mut [0x45; 11]));
     }
 
     #[test]

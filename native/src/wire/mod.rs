@@ -7,6 +7,7 @@ pub mod checksum;
 pub mod ecn;
 pub mod ethernet;
 pub mod flow;
+mod framing;
 pub mod icmp;
 pub mod ip;
 mod mac;
@@ -17,6 +18,7 @@ pub mod udp;
 pub mod virtio;
 pub mod vxlan;
 
+pub use framing::Framing;
 pub use mac::Mac;
 
 /// The two bytes at `at`, in network order; `None` past the end.

@@ -47,10 +47,10 @@ export class Capture {
   }
 }
 
-/** Checksums are checked, and the port is VXLAN whatever its number. */
-function tsharkOptions(port: number): string[] {
+/** Checksums are checked, and the port is VXLAN, or what is said, whatever its number. */
+function tsharkOptions(port: number, carries = 'vxlan'): string[] {
   const check = ['ip', 'udp', 'tcp'].flatMap((protocol) => ['-o', `${protocol}.check_checksum:TRUE`]);
-  return [...check, '-d', `udp.port==${port},vxlan`];
+  return [...check, '-d', `udp.port==${port},${carries}`];
 }
 
 /**
@@ -62,6 +62,7 @@ export async function decode(
   port: number,
   fields: readonly string[],
   filter = '',
+  carries = 'vxlan',
 ): Promise<Map<string, string[]>[]> {
   const wanted = fields.flatMap((field) => ['-e', field]);
   const argv = [
@@ -69,7 +70,7 @@ export async function decode(
     '-n',
     '-r',
     file,
-    ...tsharkOptions(port),
+    ...tsharkOptions(port, carries),
     '-T',
     'fields',
     '-E',

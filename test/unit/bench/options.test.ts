@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { OptionsError, parseOptions } from '../../../bench/options.ts';
-import { PROFILES, SYSTEMS, TESTS } from '../../../bench/vocabulary.ts';
+import { DEFAULT_SYSTEMS, PROFILES, TESTS } from '../../../bench/vocabulary.ts';
 
 test('without a word, everything is measured', () => {
   const options = parseOptions([]);
-  assert.deepEqual([options.systems, options.profiles, options.tests], [SYSTEMS, PROFILES, TESTS]);
+  assert.deepEqual([options.systems, options.profiles, options.tests], [DEFAULT_SYSTEMS, PROFILES, TESTS]);
   assert.equal(options.repetitions, 5);
 });
 

@@ -50,6 +50,19 @@ test('the lead over another userspace endpoint counts in every row', () => {
   assert.match(leads(behind)[0] ?? '', /behind in: round trip, 1 CPU, p50: not met/);
 });
 
+test("vtepd's udp backend is held against flannel's own proxy, with or without the kernel beside them", () => {
+  const samples = [
+    sample('flannel-udp', 0, 'tcp1', { tcp1: 0.5 }),
+    sample('vtepd-udp', 0, 'tcp1', { tcp1: 11 }),
+    sample('flannel-udp', 0, 'tcp4', { tcp4: 0.5 }),
+    sample('vtepd-udp', 0, 'tcp4', { tcp4: 9 }),
+  ];
+  const line = 'vtepd-udp against flannel-udp: 22.0x, 18.0x its TCP (goal >= 20x: not met); ahead in every row: met';
+  const summary = summarize('nic', ['flannel-udp', 'vtepd-udp'], samples);
+  assert.deepEqual(leads(summary), [line]);
+  assert.ok(renderTable(summary).split('\n').includes(line));
+});
+
 test('the table has one row a metric, what failed, and how quiet it was', () => {
   const lines = renderTable(SUMMARY).split('\n');
   const row = (title: string): string => lines.find((line) => line.startsWith(title)) ?? '';

@@ -23,6 +23,18 @@ test('what differs is named in the words that make it', () => {
   assert.equal(shown(over6), `vxlan id 2 ${over6} queues 1 owner hand`);
 });
 
+test('a layer-3 network is no vxlan and has no MAC', () => {
+  const given = { layer3: true, tunnel_address: '10.246.30.0', local: '10.245.1.3', dev: 'eth0', port: 8285 };
+  const fed = { peersonly: true, proxy: false, learning: false, owner: 'etcd' };
+  const spec = { ...parseLinkAdd('flannel0 id 0'.split(' ')), ...given, ...fed };
+  const state = { spec, ifindex: 5, mac: '00:00:00:00:00:00', mtu: 1472, up: true, queues: 2, revisions: {} };
+  assert.equal(
+    describeLink(toLinkRow(state)),
+    '5: flannel0: <POINTOPOINT,MULTICAST,NOARP,UP> mtu 1472 state UP\n    link/none\n' +
+      '    udp tunnel-address 10.246.30.0 local 10.245.1.3 dev eth0 port 8285 peersonly queues 2 owner etcd\n',
+  );
+});
+
 test('what is shown can be pasted into link add', () => {
   for (const words of ['ttl inherit tos inherit df set', 'reserved_bits 0', 'l2miss', 'l3miss']) {
     const line = shown(words).replace(/^vxlan id 2 (.*) queues 1 owner hand$/, '$1');

@@ -7,7 +7,7 @@ import { instancePaths, networkPaths } from '../../../src/config/paths.ts';
 import { hopsTo, topologyOf } from '../../../src/daemon/direct.ts';
 import { KeyForm } from '../../../src/daemon/key-form.ts';
 import { StatusBoard, showAll } from '../../../src/daemon/status-board.ts';
-import { containerMtu, deviceAddress, deviceName, tunnelSpec } from '../../../src/daemon/tunnel.ts';
+import { containerMtu, deviceAddress, deviceName, tunnelSpec, withTunnelAddress } from '../../../src/daemon/tunnel.ts';
 import { type DataplaneClient, DataplaneError } from '../../../src/dataplane/client.ts';
 import { ROUTE_PROTOCOL, type RouteFacts } from '../../../src/dataplane/protocol.ts';
 import type { DatastoreEvent, Lease } from '../../../src/datastore/types.ts';
@@ -74,10 +74,10 @@ const DUAL = parseNetworkConfig(
 test('two tunnels of a dual-stack network: names, addresses, MTUs, and the one MTU for containers', () => {
   const given = { owner: 'etcd', netns: null, mac: parseMac('02:00:00:00:00:01') };
   const part = { name: 'eth0', mtu: 1500, address: parseIp('fd00:245::3') };
-  const six = tunnelSpec(DUAL, 6, part, { ...given, name: deviceName(6, 'mine', 3) });
+  const six = tunnelSpec(DUAL, 6, part, { ...given, name: deviceName(6, 'mine', DUAL.backend) });
   assert.deepEqual([six.name, six.local, six.mtu, six.port], ['flannel-v6.3', 'fd00:245::3', 1430, 8472]);
-  assert.equal(deviceName(4, 'mine', 3), 'mine');
-  assert.equal(deviceName(4, undefined, 3), 'flannel.3');
+  assert.equal(deviceName(4, 'mine', DUAL.backend), 'mine');
+  assert.equal(deviceName(4, undefined, DUAL.backend), 'flannel.3');
   assert.equal(deviceAddress(parsePrefix('fd00:246:0:f::/64'), 6), 'fd00:246:0:f::/128');
   assert.equal(deviceAddress(parsePrefix('10.246.30.0/24'), 4), '10.246.30.0/32');
   const of = (text: string) => containerMtu(parseNetworkConfig(text), 1500);
@@ -85,6 +85,18 @@ test('two tunnels of a dual-stack network: names, addresses, MTUs, and the one M
   assert.equal(of('{"Network":"10.246.0.0/16","Backend":{"Type":"vxlan"}}'), 1450);
   assert.equal(of('{"Network":"10.246.0.0/16","Backend":{"Type":"vxlan","MTU":1400}}'), 1350);
   assert.equal(of('{"Network":"10.246.0.0/16","Backend":{"Type":"host-gw"}}'), 1500);
+});
+
+test('a layer-3 network: flannel0, no MAC, nothing of VXLAN, MTU less 28, its own address once there is a lease', () => {
+  const config = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"udp"}}');
+  const part = { name: 'eth0', mtu: 1500, address: parseIp('10.245.1.3') };
+  const name = deviceName(4, undefined, config.backend);
+  const spec = tunnelSpec(config, 4, part, { name, owner: 'etcd', netns: null, mac: null });
+  const { vni, port, mac, mtu, proxy, learning, peersonly, layer3, tunnel_address: before } = spec;
+  assert.deepEqual([name, vni, port, mac, mtu], ['flannel0', 0, 8285, null, 1472]);
+  assert.deepEqual([proxy, learning, peersonly, layer3, before], [false, false, true, true, undefined]);
+  assert.equal(withTunnelAddress(spec, parsePrefix('10.246.30.0/24')).tunnel_address, '10.246.30.0');
+  assert.equal(containerMtu(config, 1500), 1472);
 });
 
 test('the IPv6 side of the underlay: global, lasting, not temporary; none is an error that says what to do', () => {

@@ -69,6 +69,13 @@ test('a derived MAC depends on VNI and PublicIP alone, today and tomorrow', () =
   assert.notEqual(deriveVtepMac(1, parseIpv4('10.245.1.4')), deriveVtepMac(2, parseIpv4('10.245.1.4')));
 });
 
+test('a network of the backend udp: its hosts have no MAC', () => {
+  const network = 'network: { Network: 10.246.0.0/16, Backend: { Type: udp } }';
+  const table = readHostsTable(`${network}\nhosts:\n  - { publicIP: 10.245.1.3, subnet: 10.246.30.0/24 }\n`, 'FILE');
+  const attributes = [...table.leases.values()].map((lease) => lease.attributes);
+  assert.deepEqual(attributes, [{ publicIp: '10.245.1.3', backendType: 'udp' }]);
+});
+
 test('JSON is read as well', () => {
   const text = JSON.stringify({
     network: { Network: '10.246.0.0/16', Backend: { Type: 'vxlan' } },
@@ -146,7 +153,7 @@ test('each problem is named with its line and column and with what to do', () =>
     [`${NETWORK}hosts: []\nnetworks: {}\n`, '5:11: "networks" is not known here'],
     [FILE.replace('10.246.0.0/16', '10.246.0.0/30'), '2:12: network Network: is 10.246.0.0/30, too small'],
     [FILE.replace('VNI: 1', 'VNI: 99999999'), '3:32: network Backend.VNI: is 99999999'],
-    [FILE.replace('Type: vxlan', 'Type: udp'), '3:20: network Backend.Type: is "udp"'],
+    [FILE.replace('Type: vxlan', 'Type: ipsec'), '3:20: network Backend.Type: is "ipsec"'],
     ['- a\n', '1:1: is no mapping'],
     ['text', '1:1: is no mapping'],
     ['', '1:1: is empty'],

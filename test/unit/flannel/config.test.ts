@@ -149,10 +149,9 @@ test('what breaks a rule of flannel is refused by field', () => {
 test('what flannel serves and vtepd does not is refused by name', () => {
   const network = '10.3.0.0/16';
   const bad = 'UNSUPPORTED_CONFIG';
-  refuses({ Network: network }, bad, 'Backend', /"udp"/);
-  refuses({ Network: network, Backend: null }, bad, 'Backend', /"udp"/);
   refuses({ Network: network, Backend: {} }, bad, 'Backend.Type', /missing/);
-  refuses({ Network: network, Backend: { Type: 'udp' } }, bad, 'Backend.Type', /"udp", which is not served yet/);
+  const six = { EnableIPv6: true, IPv6Network: 'fd00:246::/48' };
+  refuses({ Network: network, ...six, Backend: { Type: 'udp' } }, bad, 'EnableIPv6', /udp carries IPv4 only/);
   refuses(
     { Network: network, Backend: { Type: 'wireguard' } },
     bad,
@@ -172,6 +171,25 @@ test('a configuration that is a value already reads the same', () => {
 test('host-gw is served; its name is read without regard to case', () => {
   const config = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"Host-GW"}}');
   assert.equal(config.backend.type, 'host-gw');
+});
+
+test('udp is served, also where no backend is named; of its fields only the port counts', () => {
+  const backend = (fields: object) =>
+    parseNetworkConfig(JSON.stringify({ Network: '10.246.0.0/16', ...fields })).backend;
+  const plain = { type: 'udp', vni: 0, port: 8285, learning: false, gbp: false, directRouting: false };
+  for (const fields of [{}, { Backend: null }, { Backend: { Type: 'UDP' } }, { Backend: { Type: 'udp', Port: 0 } }]) {
+    assert.deepEqual(backend(fields), plain);
+  }
+  const rich = { Type: 'udp', Port: 9000, VNI: 7, MTU: 1400, GBP: true, Learning: true, DirectRouting: true };
+  assert.deepEqual(backend({ Backend: rich }), { ...plain, port: 9000 });
+  const config = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"udp","Port":9000}}');
+  assert.deepEqual(parseNetworkConfig(formatNetworkConfig(config)), config);
+  refuses(
+    { Network: '10.246.0.0/16', Backend: { Type: 'udp', Port: 65536 } },
+    'INVALID_CONFIG',
+    'Backend.Port',
+    /65536/,
+  );
 });
 
 test('both families: defaults and limits of the IPv6 half', () => {

@@ -44,6 +44,8 @@ test('a dual-stack lease is read, and written byte for byte as flanneld writes i
   assert.equal(formatLeaseAttributes(parseLeaseAttributes(text)), text);
   const hostGw = '{"PublicIP":"10.245.1.11","PublicIPv6":null,"BackendType":"host-gw"}';
   assert.equal(formatLeaseAttributes(parseLeaseAttributes(hostGw)), hostGw);
+  const udp = '{"PublicIP":"10.245.1.11","PublicIPv6":null,"BackendType":"udp"}';
+  assert.equal(formatLeaseAttributes(parseLeaseAttributes(udp)), udp);
 });
 
 test('tolerated, as by real peers', () => {

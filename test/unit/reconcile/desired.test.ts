@@ -511,6 +511,40 @@ test('host-gw: leases of that type only, direct routes only, and none for a peer
   assert.deepEqual(peers.tables(), { fdb: [], neighbours: [], peers: [] });
 });
 
+test('udp: leases with that type or none, a name made of the address, one route for the whole network', () => {
+  const network = parsePrefix('10.246.0.0/16');
+  const peers = new PeerState({ own: OWN, network, routeMode: 'peer', backend: 'udp' });
+  const of = (key: string, publicIp: string, backendType: string): Lease => {
+    const attributes = { publicIp: parseIpv4(publicIp), backendType };
+    return { key, subnet: parseSubnetKey(key).subnet, attributes };
+  };
+  const [typed, untyped] = [of('10.246.13.0-24', '10.245.1.4', 'udp'), of('10.246.34.0-24', '10.245.1.255', '')];
+  peers.apply(snapshot(1, typed, untyped, lease('10.246.81.0-24', '10.245.1.6', '02:00:00:00:00:06')));
+  assert.deepEqual([peers.peerCount, peers.otherBackendCount], [2, 1]);
+  const [first, second] = ['02:00:0a:f5:01:04', '02:00:0a:f5:01:ff'];
+  assert.deepEqual(peers.tables(), {
+    fdb: [
+      { mac: first, destinations: [{ ip: '10.245.1.4' }], state: 'permanent' },
+      { mac: second, destinations: [{ ip: '10.245.1.255' }], state: 'permanent' },
+    ],
+    neighbours: [
+      { prefix: '10.246.13.0/24', lladdr: first },
+      { prefix: '10.246.34.0/24', lladdr: second },
+    ],
+    peers: [],
+  });
+  const whole = { destination: '10.246.0.0/16', onlink: false };
+  assert.deepEqual(peers.routes(), [whole]);
+  const change = peers.apply(changes(2, put(of('10.247.1.0-24', '10.245.1.4', 'udp')), del(untyped.key)));
+  assert.deepEqual(
+    change.tables.neighbours_set,
+    [{ prefix: '10.247.1.0/24', lladdr: first }],
+    'two subnets of one host',
+  );
+  assert.deepEqual([change.tables.fdb_set, change.tables.fdb_remove], [[], [second]]);
+  assert.deepEqual(peers.routes(), [whole, { destination: '10.247.1.0/24', onlink: false }], 'outside of the network');
+});
+
 test('an IPv6 overlay takes the other part of each lease, and leaves out hosts that have none', () => {
   const network = parsePrefix('fd00:246::/48');
   const six: Lease = {
