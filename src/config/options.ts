@@ -49,6 +49,13 @@ export const SETTINGS: readonly SettingSpec[] = [
     repeatable: true,
   }),
   flanneld(
+    'iface-regex',
+    'REGEX',
+    'the first interface with a matching IPv4 address, else name, if no --iface fits (repeatable)',
+    { repeatable: true },
+  ),
+  flanneld('iface-can-reach', 'IP', 'the interface that the kernel would send to this address by, if neither fits'),
+  flanneld(
     'public-ip',
     'IP',
     "address that peers send to; default the interface's; without --iface it also chooses the interface",
@@ -119,8 +126,6 @@ export const UNSERVED: readonly UnservedSpec[] = [
   unservedSwitch('kube-subnet-mgr', 'false'),
   unservedSwitch('set-node-network-unavailable', 'true'),
   unservedSwitch('log_backtrace_at', 'false'),
-  unservedValue('iface-regex'),
-  unservedValue('iface-can-reach'),
   unservedValue('kube-api-url'),
   unservedValue('kube-annotation-prefix', ['flannel.alpha.coreos.com']),
   unservedValue('kubeconfig-file'),

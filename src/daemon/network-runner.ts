@@ -11,16 +11,16 @@ import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
 import { writeWhole } from '../host/files.ts';
-import { InterfaceError } from '../host/interface.ts';
+import { InterfaceError, type Reach } from '../host/interface.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
-import type { Family, Ipv4, Ipv6 } from '../net/ip.ts';
+import type { Family, Ip, Ipv4, Ipv6 } from '../net/ip.ts';
 import { type Mac, parseMac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
 import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
 import { decideDevices, specOf } from './devices.ts';
-import { hopsTo, topologyOf } from './direct.ts';
+import { hopsTo, reachOf, topologyOf } from './direct.ts';
 import { attributesOf, type Ground, groundOf, isMoved } from './ground.ts';
 import { previousSubnets, rememberMac } from './identity.ts';
 import type { Desired, Plane } from './plane.ts';
@@ -34,6 +34,8 @@ const LOOK_MS = 5_000;
 
 export interface DaemonSettings {
   readonly iface: readonly string[];
+  readonly ifaceRegex?: readonly string[] | undefined;
+  readonly ifaceCanReach?: Ip | undefined;
   readonly publicIp?: Ipv4 | undefined;
   readonly publicIpv6?: Ipv6 | undefined;
   readonly subnetFile: string;
@@ -114,7 +116,7 @@ export class NetworkRunner {
     const config = await datastore.config(signal);
     this.#refuse(config);
     this.#board.phase = 'interface';
-    const ground = groundOf(facts, config, settings);
+    const ground = groundOf(facts, config, settings, await this.#reach(signal));
     this.#logger.info(ground, 'underlay chosen');
     const { publicIp } = ground.underlay;
     const ownLease = await datastore.ownLease(publicIp, signal);
@@ -275,7 +277,7 @@ export class NetworkRunner {
   async #followUnderlay(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
     let ground: Ground;
     try {
-      ground = groundOf(facts, joined.config, this.#parts.settings);
+      ground = groundOf(facts, joined.config, this.#parts.settings, await this.#reach(signal));
     } catch (error) {
       if (!(error instanceof InterfaceError)) throw error;
       this.#logger.warn({ reason: error.message }, 'the underlay is gone; the network stays as it is until it is back');
@@ -393,6 +395,12 @@ export class NetworkRunner {
       // A full disk: the lease still tells MAC and subnet.
       this.#logger.error({ err: error, path: paths.daemonState }, 'MAC and subnet cannot be kept on disk');
     }
+  }
+
+  /** The way to `--iface-can-reach`. */
+  async #reach(signal: AbortSignal): Promise<Reach | undefined> {
+    const { ifaceCanReach: to } = this.#parts.settings;
+    return to === undefined ? undefined : this.#plane.use(signal, (client) => reachOf(client, to));
   }
 
   #hostFacts(signal: AbortSignal): Promise<HostFacts> {
