@@ -21,6 +21,8 @@ import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
 import { decideDevices, specOf } from './devices.ts';
 import { hopsTo, reachOf, topologyOf } from './direct.ts';
+
+import { withGrace } from './grace.ts';
 import { attributesOf, type Ground, groundOf, isMoved } from './ground.ts';
 import { previousSubnets, rememberMac } from './identity.ts';
 import type { Desired, Plane } from './plane.ts';
@@ -103,7 +105,7 @@ export class NetworkRunner {
   }
 
   async #listen(joined: Joined, signal: AbortSignal): Promise<void> {
-    for await (const event of this.#parts.datastore.watch(signal)) {
+    for await (const event of withGrace(this.#parts.datastore.watch(signal))) {
       await this.#serial.run(() => this.#follow(event, joined, signal));
     }
     if (!signal.aborted) throw new Error('the datastore stopped telling what happens');

@@ -268,11 +268,8 @@ export class Plane {
 
   async #patchTables(client: DataplaneClient, spec: FedSpec, { peers }: Content, change: PeerChange): Promise<void> {
     const { base, revision, tables } = change;
-    if (base === revision) {
-      // Not an event of the datastore's, which alone gives revisions.
-      if (!change.tablesUnchanged) await this.#replaceTables(client, spec, peers);
-      return;
-    }
+    // The same revision twice: not an event of the datastore's, or a delete that was held back.
+    if (base === revision && change.tablesUnchanged) return;
     try {
       await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
     } catch (error) {
