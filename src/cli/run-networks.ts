@@ -35,6 +35,7 @@ export async function openNetwork({ name, settings, paths }: NamedNetwork, logge
     logger: own,
   });
   board.ruleWarnings = () => rules.warnings;
+  board.leaseExpires = () => datastore.leaseExpires?.();
   return { settings, paths, datastore, board, rules };
 }
 

@@ -9,6 +9,7 @@ import type { ControllerStatus } from '../daemon/status-types.ts';
 import { superviseDataplane } from '../dataplane/supervisor.ts';
 import { serveHealth } from '../observe/health.ts';
 import { createLogger, type Logger } from '../observe/log.ts';
+import { Scraper } from '../observe/scraper.ts';
 import { notifyReady } from '../observe/service-manager.ts';
 import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
@@ -47,7 +48,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     const status = (): ControllerStatus => showAll(boards);
     servers.push(await serveController(paths, { status, leases: () => daemon.leases() }));
     if (settings.healthz !== undefined) {
-      servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, status));
+      const scraper = new Scraper({ status, dataplane: () => daemon.dataplane, notifications: daemon.notifications });
+      const { ip, port } = settings.healthz;
+      servers.push(await serveHealth(ip, port, { status, metrics: () => scraper.text() }));
     }
     await daemon.run(stop);
     logger.info('vtepd stops; dataplane, device, routes and lease stay');

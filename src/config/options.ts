@@ -71,7 +71,7 @@ export const SETTINGS: readonly SettingSpec[] = [
   ownSwitch('ip-masq-random-fully', 'masquerade with random source ports; default on'),
   flanneldSwitch('iptables-forward-rules', 'accept forwarded packets of the network (nftables); default on'),
   flanneld('iptables-resync', 'SECONDS', 'how often these rules are looked at and put back, 1 to 3600; default 5'),
-  flanneld('healthz-ip', 'IP', 'where /healthz and /readyz listen; default 0.0.0.0'),
+  flanneld('healthz-ip', 'IP', 'where /healthz, /readyz and /metrics listen; default 0.0.0.0'),
   flanneld('healthz-port', 'PORT', 'their TCP port; default 0: off'),
   {
     name: 'networks',

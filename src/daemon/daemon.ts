@@ -2,12 +2,13 @@
  * `vtepd run`: one dataplane, and the networks that this host is joined to; each has a datastore, a board and a subnet file
  * of its own. A network that cannot go on ends the daemon, so that its message is seen; the dataplane goes on.
  */
+import type { DataplaneClient } from '../dataplane/client.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import type { Logger } from '../observe/log.ts';
 import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
-import type { LeaseStatus } from './status-types.ts';
+import type { PeerStatus } from './status-types.ts';
 
 export type { DaemonSettings, NetworkOptions } from './network-runner.ts';
 
@@ -27,6 +28,8 @@ export class Daemon {
   readonly #plane: Plane;
   readonly #decided = new Set<NetworkOptions>();
   readonly #ready = new Set<NetworkOptions>();
+  /** How many of the dataplane's notifications there were, by name. */
+  readonly notifications = new Map<string, number>();
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -36,6 +39,7 @@ export class Daemon {
       paths: options.paths,
       sessions: options.sessions,
       logger: options.logger,
+      heard: (name) => this.notifications.set(name, (this.notifications.get(name) ?? 0) + 1),
       board: {
         planeUp: (pid, gapMs) => {
           for (const board of boards) board.planeUp(pid, gapMs);
@@ -54,8 +58,13 @@ export class Daemon {
   }
 
   /** Leases of the other hosts, network after network. */
-  leases(): readonly LeaseStatus[] {
+  leases(): readonly PeerStatus[] {
     return this.#networks.flatMap(({ board }) => board.listPeers());
+  }
+
+  /** The connection to the dataplane, while there is one. */
+  get dataplane(): DataplaneClient | undefined {
+    return this.#plane.client;
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. The dataplane, the devices and the leases stay. */

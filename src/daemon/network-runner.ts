@@ -33,6 +33,8 @@ import { containerMtu, deviceAddress, type Tunnel } from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
 const LOOK_MS = 5_000;
+/** How often, in looks, it is counted who of the peers has ever answered. */
+const LOOKS_A_COUNT = 2;
 
 export interface DaemonSettings {
   readonly iface: readonly string[];
@@ -160,6 +162,7 @@ export class NetworkRunner {
     this.#logger.info({ lease: leaseStatus(lease) }, 'lease held');
     const tunnels = desired.map((each, index) => this.#tunnel(each, index === 0 ? 4 : 6, config, lease));
     const joined: Joined = { config, tunnels, teller, macs, ground, lease, masquerades: false };
+    teller.tunnels(tunnels);
     this.#useMacOf(lease, tunnels);
     this.#remember(joined);
     await this.#rule(joined);
@@ -254,17 +257,24 @@ export class NetworkRunner {
 
   /** Looks at the underlay now and then, until `signal` aborts. */
   async #look(joined: Joined, signal: AbortSignal): Promise<void> {
-    for (;;) {
+    for (let looks = 1; ; looks++) {
       await pause(LOOK_MS, signal);
       if (signal.aborted) return;
       try {
         const facts = await this.#hostFacts(signal);
         await this.#serial.run(() => this.#lookOnce(facts, joined, signal));
+        if (looks % LOOKS_A_COUNT === 0) await this.#lookForSilence(joined, signal);
       } catch (error) {
         if (signal.aborted) return;
         this.#logger.error({ err: error }, 'the underlay has changed and could not be followed; trying again');
       }
     }
+  }
+
+  async #lookForSilence({ tunnels, teller }: Joined, signal: AbortSignal): Promise<void> {
+    const devices = tunnels.map(({ desired }) => desired.spec?.name);
+    const { peers } = await this.#plane.use(signal, (client) => client.request('stats', {}));
+    teller.heard(peers.filter(({ network }) => devices.includes(network)));
   }
 
   async #lookOnce(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
@@ -273,7 +283,6 @@ export class NetworkRunner {
     if (topology === this.#topology) return;
     for (const tunnel of joined.tunnels) await this.#setDirect(tunnel, tunnel.peers.publicIps(), signal);
     this.#topology = topology;
-    joined.teller.warnings(joined.tunnels);
   }
 
   async #followUnderlay(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {

@@ -56,6 +56,8 @@ export interface PlaneOptions {
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly board: PlaneBoard;
   readonly logger: Logger;
+  /** Counts the dataplane's notifications. */
+  readonly heard?: (notification: string) => void;
 }
 
 /** Who is told how the plane is. */
@@ -101,6 +103,12 @@ export class Plane {
   /** Tells that no other network will be added. */
   decided(): void {
     this.#decided = true;
+  }
+
+  /** The connection, while there is one that is good. */
+  get client(): DataplaneClient | undefined {
+    const client = this.#session?.client;
+    return client?.failure === undefined ? client : undefined;
   }
 
   /** Ends the connection; the dataplane goes on. */
@@ -323,6 +331,7 @@ export class Plane {
 
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
+      heard: (notification) => this.#options.heard?.(notification),
       ours: (network) => this.#networks.some(({ spec }) => spec?.name === network),
       handChanged: () => this.#queueMirror(client),
       deviceChanged: (message, event) => {
