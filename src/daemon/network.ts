@@ -19,6 +19,8 @@ export interface Held {
   readonly state: NetworkState;
   /** True where it was not there, or had to be made anew: its tables are empty. */
   readonly made: boolean;
+  /** True where it was there and not what it should be. */
+  readonly mended: boolean;
 }
 
 export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths: Paths, logger: Logger): Promise<Held> {
@@ -34,7 +36,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
   if (held !== undefined && device !== undefined && incompatible(held.spec, spec) === undefined) {
     const state = await adjust(client, held, device, spec, logger);
     remember(paths, state, logger);
-    return { state, made: false };
+    return { state, made: false, mended: state !== held };
   }
   if (held !== undefined) {
     const why = incompatible(held.spec, spec) ?? 'its device is gone';
@@ -45,7 +47,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
   }
   const state = await client.request('network.create', spec);
   remember(paths, state, logger);
-  return { state, made: true };
+  return { state, made: true, mended: held !== undefined };
 }
 
 /** A full disk keeps nobody's traffic waiting; `cleanup` then knows less. */

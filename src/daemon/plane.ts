@@ -239,7 +239,8 @@ export class Plane {
   async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
     const { spec, content } = desired;
     if (spec !== undefined) {
-      const { state, made } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
+      const { state, made, mended } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
+      if (why === 'repair' && (made || mended)) this.#board.repaired(1);
       if (made) await this.#mirror.replayEntries(client, spec.name);
       const current = content !== undefined && state.revisions[spec.owner] === content.peers.revision;
       if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content.peers);

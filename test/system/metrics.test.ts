@@ -5,10 +5,12 @@ import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertTcp } from './lib/checks.ts';
 import { Cluster } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { eventually, run } from './lib/exec.ts';
+import { type Background, eventually, run } from './lib/exec.ts';
 import { ping } from './lib/traffic.ts';
 import type { VtepdHost } from './lib/vtepd.ts';
 
+/** A host that has a lease and does not exist. */
+const SILENT = '10.245.1.70';
 const URL_PATH = 'http://127.0.0.1:8473/metrics';
 
 describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => {
@@ -17,13 +19,17 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
   let a: BedHost;
   let b: BedHost;
   let onA: VtepdHost;
+  let daemonA: Background;
 
   before(async () => {
     bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
     [a, b] = [bed.host('a'), bed.host('b')];
     cluster = await Cluster.start(bed);
     const flags = ['--healthz-ip', '127.0.0.1', '--healthz-port', '8473'];
-    [{ vtepd: onA }] = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
+    [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
+    await cluster.putLease({ base: '10.246.70.0' }, SILENT, '02:00:00:00:01:70');
+    await eventually('the silent host is a peer', async () => (await onA.fdb('flannel.3')).length === 2);
+    await a.ns.tryExec(['ping', '-n', '-c', '8', '-i', '0.05', '-w', '2', '10.246.70.2']);
   });
   after(() => bed?.destroy());
 
@@ -62,8 +68,8 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
     assert.ok(grown('vtepd_receive_packets_total{device="flannel.3"}') >= sent);
     assert.ok(grown('vtepd_drops_total{device="flannel.3",reason="tx_no_destination"}') >= 3);
     assert.ok(grown('vtepd_lane_busy_seconds_total{lane="0"}') > 0);
-    assert.equal(now.value('vtepd_vteps{device="flannel.3"}'), 1);
-    assert.equal(now.value('vtepd_vteps_silent{device="flannel.3"}'), 0);
+    assert.equal(now.value('vtepd_vteps{device="flannel.3"}'), 2);
+    assert.equal(now.value('vtepd_vteps_silent{device="flannel.3"}'), 1);
     // What `vtepd stats` shows is what is counted here.
     const { networks } = await onA.stats();
     assert.equal((await scrape()).value('vtepd_transmit_packets_total{device="flannel.3"}'), networks[0]?.tx.packets);
@@ -72,7 +78,7 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
   test('lease and etcd', async () => {
     const { value } = await scrape();
     assert.equal(value('vtepd_ready{network="default"}'), 1);
-    assert.equal(value('vtepd_peers{network="default"}'), 1);
+    assert.equal(value('vtepd_peers{network="default"}'), 2);
     assert.equal(value('vtepd_datastore_connected{network="default"}'), 1);
     assert.ok(value('vtepd_datastore_revision{network="default"}') > 1);
     const left = value('vtepd_lease_expiry_timestamp_seconds{network="default"}') - Date.now() / 1_000;
@@ -96,6 +102,21 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
     );
   });
 
+  test('a peer that was sent to and never answered is named in status, log and peers', async () => {
+    const named = new RegExp(`sent to ${SILENT} and never heard from it: .*UDP port 4789`);
+    await eventually(
+      'it is named',
+      async () => {
+        const { controller } = await onA.status();
+        return controller.running && controller.warnings.some((warning) => named.test(warning));
+      },
+      { timeoutMs: 40_000 },
+    );
+    assert.match(daemonA.output, named);
+    assert.match(await onA.cli('peers'), /10\.245\.1\.70 +10\.246\.70\.0\/24 .* never$/m);
+    assert.match(await onA.cli('peers'), /10\.245\.1\.4 +10\.246\.13\.0\/24 .* ago$/m);
+  });
+
   test("Prometheus' checker has no complaint", async () => {
     await run(['promtool', 'check', 'metrics'], { input: (await scrape()).text });
   });
@@ -106,7 +127,7 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
     const still = await scrape().finally(() => process.kill(pid, 'SIGCONT'));
     assert.equal(still.value('vtepd_dataplane_up'), 0);
     assert.doesNotMatch(still.text, /vtepd_receive_packets_total/);
-    assert.equal(still.value('vtepd_peers{network="default"}'), 1);
+    assert.equal(still.value('vtepd_peers{network="default"}'), 2);
     await run(['promtool', 'check', 'metrics'], { input: still.text });
     process.kill(pid, 'SIGKILL');
     await eventually('a new dataplane', async () => {
