@@ -28,7 +28,7 @@ import { previousSubnets, rememberMac } from './identity.ts';
 import type { Desired, Plane } from './plane.ts';
 import { pause, Serial, together } from './serial.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
-import { Teller } from './teller.ts';
+import { GBP_WARNING, Teller } from './teller.ts';
 import { containerMtu, deviceAddress, type Tunnel } from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
@@ -145,6 +145,7 @@ export class NetworkRunner {
     this.#parts.decided();
     for (const each of desired) await this.#plane.bring(each, signal);
     teller.network(ground.underlay, desired);
+    if (config.backend.gbp) this.#logger.warn(GBP_WARNING);
     this.#board.phase = 'lease';
     const attributes = attributesOf(config, ground, desired);
     const former = record.publicIp === undefined || record.publicIp === publicIp ? [] : [record.publicIp];
@@ -172,7 +173,6 @@ export class NetworkRunner {
   #refuse(config: NetworkConfig): void {
     const { netns } = this.#parts.settings;
     const { backend } = config;
-    if (backend.gbp) throw new Error('the network configuration has Backend.GBP, which is not served yet');
     if (netns === undefined) return;
     if (backend.type === HOST_GW) {
       throw new Error('the network is of type host-gw, whose routes are on the underlay: leave --netns out');

@@ -96,6 +96,10 @@ function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefine
   return differing === undefined ? undefined : `${differing} was ${held[differing]}, is ${wanted[differing]}`;
 }
 
+function takesGbp({ gbp = false }: NetworkSpec): boolean {
+  return gbp;
+}
+
 async function adjust(
   client: DataplaneClient,
   held: NetworkState,
@@ -111,6 +115,7 @@ async function adjust(
     proxy: held.spec.proxy === spec.proxy ? null : spec.proxy,
     peersonly: held.spec.peersonly === spec.peersonly ? null : spec.peersonly,
     up: held.up && device.up ? null : true,
+    ...(takesGbp(held.spec) === takesGbp(spec) ? {} : { gbp: takesGbp(spec) }),
   };
   const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
   if (changes.length === 0) return held;

@@ -14,6 +14,11 @@ import { leaseStatus, type StatusBoard } from './status-board.ts';
 import type { PeerStatus } from './status-types.ts';
 import { containerMtu, type Tunnel } from './tunnel.ts';
 
+/** A TAP does not show the packet mark that the kernel's device puts into the header. */
+export const GBP_WARNING =
+  'Backend.GBP: group policy headers of other hosts are taken and stripped, this host sends none: ' +
+  'rules on other hosts that go by the group (the packet mark) do not see the group of packets from here';
+
 export class Teller {
   readonly #board: StatusBoard;
   readonly #logger: Logger;
@@ -104,7 +109,8 @@ export class Teller {
   }
 
   #warnings(tunnels: readonly Tunnel[]): string[] {
-    const form = [this.#formWarning, this.#silence].filter((warning) => warning !== undefined);
+    const gbp = this.#config.backend.gbp ? GBP_WARNING : undefined;
+    const form = [gbp, this.#formWarning, this.#silence].filter((warning) => warning !== undefined);
     const unreachable =
       this.#config.backend.type === HOST_GW
         ? tunnels.flatMap(({ peers }) => peers.publicIps().filter((ip) => peers.directTo(ip) === undefined))

@@ -57,6 +57,7 @@ export function tunnelSpec(
     peersonly: true,
     ageing: AGEING,
     maxaddress: 0,
+    ...(backend.gbp ? { gbp: true } : {}),
   };
 }
 

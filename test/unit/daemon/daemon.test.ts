@@ -525,12 +525,15 @@ test('a datastore that is away shows since when and why, and nothing else change
   assert.equal(bed.plane.calls.length, calls);
 });
 
-test('what is not served in the network configuration is refused by name', async () => {
+test('Backend.GBP is the network option gbp, and a warning says what it cannot do', async () => {
   const bed = await start({
     prepare: ({ datastore }) => {
-      datastore.config_ = parseNetworkConfig('{"Network":"10.246.0.0/16","Backend":{"Type":"vxlan","GBP":true}}');
+      datastore.config_ = parseNetworkConfig(
+        '{"Network":"10.246.0.0/16","Backend":{"Type":"vxlan","VNI":3,"Port":4789,"GBP":true}}',
+      );
     },
   });
-  await assert.rejects(bed.running, /Backend\.GBP, which is not served yet/);
-  assert.deepEqual(bed.log, ['config', 'stop']);
+  await ready(bed);
+  assert.equal(held(bed).state.spec.gbp, true);
+  assert.match(bed.board.show().warnings.join(), /Backend\.GBP: .*this host sends none/);
 });
