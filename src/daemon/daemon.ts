@@ -4,6 +4,7 @@
  */
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { Session } from '../dataplane/supervisor.ts';
+import { recordedDirect } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
 import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
 import { Plane } from './plane.ts';
@@ -39,6 +40,7 @@ export class Daemon {
       paths: options.paths,
       sessions: options.sessions,
       logger: options.logger,
+      formerDirect: recordedDirect(options.paths),
       heard: (name) => this.notifications.set(name, (this.notifications.get(name) ?? 0) + 1),
       board: {
         planeUp: (pid, gapMs) => {

@@ -351,6 +351,7 @@ export class NetworkRunner {
   }
 
   #announce(joined: Joined): void {
+    this.#remember(joined);
     this.#writeSubnetEnv(joined);
     this.#board.ready = true;
     this.#board.phase = 'running';
@@ -396,7 +397,13 @@ export class NetworkRunner {
       writeDaemonRecord(paths, {
         ...(four === undefined ? {} : { mac: four.mac, macs: rememberMac(four.mac, before), device: four.name }),
         ...(six === undefined ? {} : { mac6: six.mac, device6: six.name }),
-        direct: tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
+        // The former ones too, until their routes are gone: this run may end before.
+        direct: [
+          ...new Set([
+            ...tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
+            ...this.#plane.formerDirect,
+          ]),
+        ],
         publicIp: lease.attributes.publicIp,
         subnet: lease.subnet,
         ...(lease.subnet6 === undefined ? {} : { subnet6: lease.subnet6 }),

@@ -10,10 +10,10 @@ import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import { recordNetwork } from '../host/records.ts';
-import type { Prefix } from '../net/prefix.ts';
+import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
-import { planHost, routeOperations } from '../reconcile/host.ts';
+import { planFormer, planHost, routeOperations } from '../reconcile/host.ts';
 import { Mirror } from './mirror.ts';
 import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
 import { tellRepairs } from './repairs.ts';
@@ -56,6 +56,8 @@ export interface PlaneOptions {
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly board: PlaneBoard;
   readonly logger: Logger;
+  /** Networks of earlier runs whose routes may still lie on the underlay. */
+  readonly formerDirect?: readonly Prefix[];
   /** Counts the dataplane's notifications. */
   readonly heard?: (notification: string) => void;
 }
@@ -79,6 +81,7 @@ export class Plane {
   #mended = 0;
   #bringing = false;
   readonly #conflicts = new Map<Desired, string>();
+  #formerDirect: readonly Prefix[];
   #mirrorQueued = false;
   /** The host is to be looked at now. */
   #hurry = false;
@@ -89,6 +92,12 @@ export class Plane {
     this.#logger = options.logger;
     this.#board = options.board;
     this.#mirror = new Mirror(options.logger);
+    this.#formerDirect = options.formerDirect ?? [];
+  }
+
+  /** Networks of earlier runs whose routes have not been looked for yet, or that still have some. */
+  get formerDirect(): readonly Prefix[] {
+    return this.#formerDirect;
   }
 
   /** From now on the plane holds this network too. */
@@ -252,6 +261,29 @@ export class Plane {
   async #dropFormer(client: DataplaneClient): Promise<void> {
     const names = new Set(this.#networks.map(({ spec }) => spec?.name));
     await dropFormer(client, names, this.#options.paths, this.#logger);
+    await this.#dropFormerRoutes(client);
+  }
+
+  /** Once it is known what every network wants now. */
+  async #dropFormerRoutes(client: DataplaneClient): Promise<void> {
+    const contents = this.#networks.flatMap(({ content }) => content ?? []);
+    const known = contents.length === this.#networks.length && contents.every(({ complete }) => complete);
+    if (this.#formerDirect.length === 0 || !known) return;
+    const wanted = new Set(contents.flatMap(({ peers }) => peers.routes().map((route) => route.destination)));
+    const facts = await client.request('host.read', { netns: null });
+    const operations = planFormer(facts, this.#formerDirect, wanted);
+    if (operations.length > 0) {
+      this.#logger.warn(
+        { former: this.#formerDirect, routes: operations.length },
+        'direct routes of an earlier configuration are removed',
+      );
+      await this.#changeHost(client, null, [...operations]);
+    }
+    // Leases of an earlier network may still be there, and are used.
+    const current = new Set(contents.map(({ within }) => within));
+    this.#formerDirect = this.#formerDirect.filter(
+      (former) => !current.has(former) && [...wanted].some((destination) => prefixContains(former, destination)),
+    );
   }
 
   async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, peers: PeerState): Promise<void> {
@@ -323,6 +355,10 @@ export class Plane {
       this.#board.repaired(operations.length);
       tellRepairs(this.#logger, spec?.name, operations);
     }
+    await this.#changeHost(client, netns, operations);
+  }
+
+  async #changeHost(client: DataplaneClient, netns: string | null, operations: HostOperation[]): Promise<void> {
     const { errors } = await client.request('host.change', { netns, operations });
     const failures = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
     if (failures.length === 0) return;

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing, assertTcp } from './lib/checks.ts';
-import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
+import { Cluster, leaseKey, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import { type Background, eventually } from './lib/exec.ts';
 import type { VtepdHost } from './lib/vtepd.ts';
@@ -73,9 +73,10 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
   let b: BedHost;
   let cluster: Cluster;
   let onA: VtepdHost;
+  let daemonA: Background;
 
   before(async () => {
-    ({ bed, a, b, cluster, onA } = await start({ Type: 'host-gw' }));
+    ({ bed, a, b, cluster, onA, daemonA } = await start({ Type: 'host-gw' }));
   });
   after(() => bed?.destroy());
 
@@ -116,6 +117,26 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
       },
       FOLLOWED,
     );
+  });
+
+  test('a network that is another at the next start: routes of the old one whose leases are gone go', async () => {
+    const gone = { base: '10.246.88.0' };
+    const show = (subnet: string) => a.ns.exec(['ip', 'route', 'show', subnet]);
+    await cluster.etcdctl(
+      'put',
+      leaseKey(gone),
+      '{"PublicIP":"10.245.1.88","PublicIPv6":null,"BackendType":"host-gw"}',
+    );
+    await eventually('the route is there', async () => /via 10\.245\.1\.88/.test(await show('10.246.88.0/24')));
+    await daemonA.stop();
+    await cluster.deleteLease(gone);
+    const config = { Network: '10.247.0.0/16', Backend: { Type: 'host-gw' } };
+    await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
+    daemonA = (await cluster.addVtepd(a)).daemon;
+    assert.equal((await show('10.246.88.0/24')).trim(), '');
+    assert.match(daemonA.output, /direct routes of an earlier configuration are removed/);
+    // The other host has not been restarted; its lease is still there.
+    assert.match(await routeTo(a, b), /via 10\.245\.1\.4 dev eth0/);
   });
 
   test('cleanup takes the routes away', async () => {
