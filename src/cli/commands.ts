@@ -311,6 +311,19 @@ export const COMMANDS: readonly CommandSpec[] = [
     load: async () => (await import('./config-check.ts')).configCheck,
   },
   {
+    name: 'preflight',
+    summary: 'try beforehand what `vtepd run` needs of this host, and say what is missing and why',
+    usage: 'preflight [options of vtepd run]',
+    options: RUN_OPTIONS,
+    notes: [
+      'Reads settings and datastore as `config check`, opens /dev/net/tun, and makes each network under another name in a',
+      'dataplane of its own: interface, UDP port, TAP. All of it is removed again; leases, routes and rules are not touched.',
+      'Exits with 0 if `vtepd run` would start, with 1 if not.',
+    ],
+    examples: ['vtepd preflight --etcd-endpoints http://10.245.1.2:2379 --iface eth0'],
+    load: async () => (await import('./preflight.ts')).preflight,
+  },
+  {
     name: 'cleanup',
     summary: 'remove everything that vtepd made on this host for the instance',
     usage: 'cleanup',

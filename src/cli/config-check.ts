@@ -3,14 +3,15 @@
  * Changes nothing and needs no rights but to read.
  */
 import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
-import { parseNetworkConfig } from '../flannel/config.ts';
+import type { Lease } from '../datastore/types.ts';
+import { type NetworkConfig, parseNetworkConfig } from '../flannel/config.ts';
 import { Nft, NftError } from '../host/nft.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print } from './context.ts';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
 
 /** The documented keys of `config check --json`. */
-interface Findings {
+export interface Findings {
   ok: boolean;
   problems: string[];
   warnings: string[];
@@ -19,11 +20,11 @@ interface Findings {
   networks: NetworkFindings[];
 }
 
-interface NetworkFindings {
+export interface NetworkFindings {
   /** Of several; null where there is only one. */
   name: string | null;
   /** Its configuration with all defaults; null if there is none that can be used. */
-  config: object | null;
+  config: NetworkConfig | null;
   /** How many hosts the datastore lists. */
   hosts: number | null;
 }
@@ -60,15 +61,21 @@ function readSettings(context: Context, input: ParsedArguments, findings: Findin
   }
 }
 
-async function checkDatastore({ datastore }: Settings, network: NetworkFindings, findings: Findings): Promise<void> {
+/** Reads configuration and leases of one network; the leases. */
+export async function checkDatastore(
+  { datastore }: Settings,
+  network: NetworkFindings,
+  findings: Pick<Findings, 'problems' | 'warnings'>,
+): Promise<Lease[]> {
   if (datastore.type === 'file') {
     const { readHosts } = await import('./lease-file.ts');
     const { config, leases } = await readHosts(datastore.path);
     network.config = config;
     network.hosts = leases.size;
-    return;
+    return [...leases.values()];
   }
   const { EtcdLeases } = await import('./lease-etcd.ts');
+  const { leaseOf } = await import('../datastore/etcd/lease-table.ts');
   const etcd = new EtcdLeases(datastore);
   try {
     const text = await etcd.configText();
@@ -82,12 +89,16 @@ async function checkDatastore({ datastore }: Settings, network: NetworkFindings,
     // Peers of some versions of flannel drop all hosts for one key that they cannot read.
     const bad = entries.filter(({ problem }) => problem !== undefined);
     findings.warnings.push(...bad.map(({ name, problem }) => `lease ${name} cannot be read: ${problem}`));
+    return entries.map(leaseOf).filter((lease) => lease !== undefined);
   } finally {
     etcd.close();
   }
 }
 
-async function checkRules({ rules, netns }: Settings, findings: Findings): Promise<void> {
+export async function checkRules(
+  { rules, netns }: Settings,
+  findings: Pick<Findings, 'problems' | 'warnings'>,
+): Promise<void> {
   if (!rules.forward && !rules.masquerade) return;
   try {
     await new Nft(netns ?? null).tables();
@@ -99,7 +110,7 @@ async function checkRules({ rules, netns }: Settings, findings: Findings): Promi
   }
 }
 
-async function attempt(findings: Findings, act: () => unknown, where = ''): Promise<void> {
+async function attempt(findings: Pick<Findings, 'problems'>, act: () => unknown, where = ''): Promise<void> {
   try {
     await act();
   } catch (error) {
