@@ -39,10 +39,12 @@ describe('a dual-stack network', { skip: await withoutEtcd() }, () => {
   });
   after(() => bed?.destroy());
 
+  const leaseOf = ({ host, subnet6 }: { host: BedHost; subnet6: string }): Promise<string> =>
+    cluster.etcdctl('get', `${PREFIX}/subnets/${host.base}-24&${subnet6.replace('/', '-')}`, '--print-value-only');
+
   test('key and value are those of flannel, byte for byte, and the MACs differ', async () => {
     for (const { host, subnet6 } of hosts) {
-      const key = `${PREFIX}/subnets/${host.base}-24&${subnet6.replace('/', '-')}`;
-      const value = await cluster.etcdctl('get', key, '--print-value-only');
+      const value = await leaseOf({ host, subnet6 });
       const [four = '', six = ''] = [...value.matchAll(/"VtepMAC":"([0-9a-f:]{17})"/g)].map((match) => match[1]);
       assert.notEqual(four, six);
       assert.equal(
@@ -71,6 +73,27 @@ describe('a dual-stack network', { skip: await withoutEtcd() }, () => {
     await a.host.container.exec(['ping', '-6', '-c', '3', '-W', '2', `${b.base6}2`]);
     // 40 of IPv6 and 8 of ICMPv6 make 1430.
     await b.host.container.exec(['ping', '-6', '-c', '3', '-W', '2', '-M', 'do', '-s', '1382', `${a.base6}2`]);
+  });
+
+  test('peers, lease list and status show both families', async () => {
+    const [a, b] = hosts;
+    assert.ok(a !== undefined && b !== undefined);
+    const [, four = '', six = ''] = /"VtepMAC":"(.{17})".*"VtepMAC":"(.{17})"/.exec(await leaseOf(b)) ?? [];
+    const peers = await a.vtepd.json<{ network: string; ip: string; subnet: string; mac: string }[]>('peers');
+    assert.deepEqual(
+      peers.map(({ network, ip, subnet, mac }) => [network, ip, subnet, mac]).sort(),
+      [
+        ['flannel-v6.3', b.host.ipv6, b.subnet6, six],
+        ['flannel.3', b.host.ipv4, b.host.subnet, four],
+      ].sort(),
+    );
+    const status = await a.vtepd.cli('status');
+    assert.match(
+      status,
+      new RegExp(`^lease +${a.host.subnet} at ${a.host.ipv4}, .*, ${a.subnet6} at ${a.host.ipv6}, `, 'm'),
+    );
+    const leases = await a.vtepd.json<{ subnet6: string }[]>('lease', 'list');
+    assert.deepEqual(leases.map(({ subnet6 }) => subnet6).sort(), [a.subnet6, b.subnet6].sort());
   });
 
   test('a restart keeps both subnets and both MACs', async () => {
