@@ -49,7 +49,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       "Each setting comes from its flag, else from the environment (FLANNELD_... for flanneld's, VTEPD_... for the others),",
       'else from the settings file (YAML or JSON; keys are the names of the flags).',
       'SIGTERM ends the controller only: the dataplane forwards on, device, routes and lease stay, as with flanneld.',
-      '`vtepd cleanup` removes them.',
+      '`vtepd cleanup` removes them. SIGHUP reads public-ip and public-ipv6 again from the settings file.',
     ],
     examples: [
       'vtepd run --etcd-endpoints http://10.245.1.2:2379 --iface eth0',

@@ -1,4 +1,4 @@
-/** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. */
+/** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. SIGHUP reads public addresses anew. */
 import type { Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
@@ -33,6 +33,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     );
   const unlock = lock(context);
   const servers: Server[] = [];
+  let reload = (): void => undefined;
+  const onHangUp = (): void => reload();
+  process.on('SIGHUP', onHangUp);
   try {
     logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
     const [first, ...others] = await Promise.all(networksOf(settings, paths).map((each) => openNetwork(each, logger)));
@@ -44,6 +47,7 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
       sessions: (signal) => superviseDataplane({ paths, env: context.env, logger }, signal),
       onReady: () => void notifyReady(context.env, logger),
     });
+    reload = () => useSettings(daemon, settings, () => readSettings(context, input), context, logger);
     const boards = [first, ...others].map((network) => network.board);
     const status = (): ControllerStatus => showAll(boards);
     servers.push(await serveController(paths, { status, leases: () => daemon.leases() }));
@@ -59,9 +63,34 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     logger.fatal({ err: error }, error instanceof Error ? error.message : String(error));
     throw error;
   } finally {
+    process.off('SIGHUP', onHangUp);
     for (const server of servers) server.close();
     unlock();
   }
+}
+
+/** SIGHUP: the public addresses of the settings count at once, everything else at the next start. */
+function useSettings(daemon: Daemon, before: Settings, read: () => Settings, { paths }: Context, logger: Logger): void {
+  let now: Settings;
+  try {
+    now = read();
+  } catch (error) {
+    logger.error({ err: error }, 'told to read the settings again, and they are not usable: the ones in use stay');
+    return;
+  }
+  const addresses = networksOf(now, paths).map(({ name, settings }) => {
+    const { publicIp, publicIpv6 } = settings;
+    daemon.useAddresses(name, { publicIp, publicIpv6 });
+    return { name, publicIp, publicIpv6 };
+  });
+  logger.info({ addresses }, 'settings read again: public-ip and public-ipv6 are followed');
+  if (withoutAddresses(now) !== withoutAddresses(before)) {
+    logger.warn('other settings than public-ip and public-ipv6 have changed as well: they count at the next start');
+  }
+}
+
+function withoutAddresses(settings: Settings): string {
+  return JSON.stringify(settings, (key, value: unknown) => (/^publicIp(v6)?$/.test(key) ? undefined : value));
 }
 
 function lock(context: Context): () => void {

@@ -6,7 +6,7 @@ import type { DataplaneClient } from '../dataplane/client.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import { recordedDirect } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
-import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
+import { type NetworkOptions, NetworkRunner, type PublicAddresses } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
 import type { PeerStatus } from './status-types.ts';
@@ -27,6 +27,7 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #networks: readonly NetworkOptions[];
   readonly #plane: Plane;
+  readonly #runners = new Map<string | undefined, NetworkRunner>();
   readonly #decided = new Set<NetworkOptions>();
   readonly #ready = new Set<NetworkOptions>();
   /** How many of the dataplane's notifications there were, by name. */
@@ -64,6 +65,11 @@ export class Daemon {
     return this.#networks.flatMap(({ board }) => board.listPeers());
   }
 
+  /** Gives a network other public addresses while it runs. */
+  useAddresses(network: string | undefined, addresses: PublicAddresses): void {
+    this.#runners.get(network)?.useAddresses(addresses);
+  }
+
   /** The connection to the dataplane, while there is one. */
   get dataplane(): DataplaneClient | undefined {
     return this.#plane.client;
@@ -95,7 +101,7 @@ export class Daemon {
   #runner(network: NetworkOptions): NetworkRunner {
     const { logger, onReady } = this.#options;
     const { name } = network.board;
-    return new NetworkRunner({
+    const runner = new NetworkRunner({
       ...network,
       plane: this.#plane,
       logger: name === undefined ? logger : logger.child({ network: name }),
@@ -108,5 +114,7 @@ export class Daemon {
         if (this.#ready.size === this.#networks.length) onReady?.();
       },
     });
+    this.#runners.set(name, runner);
+    return runner;
   }
 }

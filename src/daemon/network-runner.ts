@@ -11,7 +11,7 @@ import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
 import { writeWhole } from '../host/files.ts';
-import { InterfaceError, type Reach } from '../host/interface.ts';
+import { InterfaceError } from '../host/interface.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
 import type { Family, Ip, Ipv4, Ipv6 } from '../net/ip.ts';
@@ -36,12 +36,16 @@ const LOOK_MS = 5_000;
 /** How often, in looks, it is counted who of the peers has ever answered. */
 const LOOKS_A_COUNT = 2;
 
-export interface DaemonSettings {
+/** What peers send to, where it is not the interface's address. */
+export interface PublicAddresses {
+  readonly publicIp?: Ipv4 | undefined;
+  readonly publicIpv6?: Ipv6 | undefined;
+}
+
+export interface DaemonSettings extends PublicAddresses {
   readonly iface: readonly string[];
   readonly ifaceRegex?: readonly string[] | undefined;
   readonly ifaceCanReach?: Ip | undefined;
-  readonly publicIp?: Ipv4 | undefined;
-  readonly publicIpv6?: Ipv6 | undefined;
   readonly subnetFile: string;
   readonly device?: string | undefined;
   readonly netns?: string | undefined;
@@ -89,6 +93,7 @@ export class NetworkRunner {
   readonly #plane: Plane;
   /** Events and looks at the underlay change the same things. */
   readonly #serial = new Serial();
+  #addresses: PublicAddresses;
   #topology = '';
   #moving = '';
 
@@ -97,6 +102,13 @@ export class NetworkRunner {
     this.#logger = parts.logger;
     this.#board = parts.board;
     this.#plane = parts.plane;
+    const { publicIp, publicIpv6 } = parts.settings;
+    this.#addresses = { publicIp, publicIpv6 };
+  }
+
+  /** Followed at the next looks at the underlay, as another address of the interface would be. */
+  useAddresses({ publicIp, publicIpv6 }: PublicAddresses): void {
+    this.#addresses = { publicIp, publicIpv6 };
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. */
@@ -120,7 +132,7 @@ export class NetworkRunner {
     const config = await datastore.config(signal);
     this.#refuse(config);
     this.#board.phase = 'interface';
-    const ground = groundOf(facts, config, settings, await this.#reach(signal));
+    const ground = await this.#ground(facts, config, signal);
     this.#logger.info(ground, 'underlay chosen');
     const { publicIp } = ground.underlay;
     const ownLease = await datastore.ownLease(publicIp, signal);
@@ -288,7 +300,7 @@ export class NetworkRunner {
   async #followUnderlay(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
     let ground: Ground;
     try {
-      ground = groundOf(facts, joined.config, this.#parts.settings, await this.#reach(signal));
+      ground = await this.#ground(facts, joined.config, signal);
     } catch (error) {
       if (!(error instanceof InterfaceError)) throw error;
       this.#logger.warn({ reason: error.message }, 'the underlay is gone; the network stays as it is until it is back');
@@ -415,10 +427,11 @@ export class NetworkRunner {
     }
   }
 
-  /** The way to `--iface-can-reach`. */
-  async #reach(signal: AbortSignal): Promise<Reach | undefined> {
-    const { ifaceCanReach: to } = this.#parts.settings;
-    return to === undefined ? undefined : this.#plane.use(signal, (client) => reachOf(client, to));
+  async #ground(facts: HostFacts, config: NetworkConfig, signal: AbortSignal): Promise<Ground> {
+    const settings = { ...this.#parts.settings, ...this.#addresses };
+    const { ifaceCanReach: to } = settings;
+    const reach = to === undefined ? undefined : await this.#plane.use(signal, (client) => reachOf(client, to));
+    return groundOf(facts, config, settings, reach);
   }
 
   #hostFacts(signal: AbortSignal): Promise<HostFacts> {

@@ -1,6 +1,7 @@
 /** What others do to our device, our routes and the underlay is put right or followed, and told. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
@@ -135,5 +136,26 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
     ({ daemon: daemonA } = await cluster.addVtepd(a));
     assert.equal(await cluster.lease(a), before.replace('10.245.1.33', '10.245.1.34'));
     await assertPing(a, b);
+  });
+
+  test('behind a NAT whose address changes: the settings file and SIGHUP, without a restart', async () => {
+    const before = (await cluster.lease(a)) ?? '';
+    const file = join(a.dir, 'vtepd.yaml');
+    await daemonA.stop();
+    await writeFile(file, 'public-ip: 203.0.113.7\n');
+    ({ daemon: daemonA } = await cluster.addVtepd(a, '--config', file));
+    assert.equal(await cluster.lease(a), before.replace('10.245.1.34', '203.0.113.7'));
+    await writeFile(file, 'public-ip: nonsense\n');
+    process.kill(daemonA.pid, 'SIGHUP');
+    await daemonA.waitFor(/they are not usable/);
+    await writeFile(file, 'public-ip: 203.0.113.8\nlog-level: warn\n');
+    process.kill(daemonA.pid, 'SIGHUP');
+    await eventually(
+      'the lease names the new address',
+      async () => (await cluster.lease(a)) === before.replace('10.245.1.34', '203.0.113.8'),
+      SOON,
+    );
+    assert.match(daemonA.output, /other settings than public-ip and public-ipv6 have changed as well/);
+    assert.ok(daemonA.running);
   });
 });
