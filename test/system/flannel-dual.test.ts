@@ -1,13 +1,14 @@
 /** A dual-stack network: two devices, one key for both subnets, and both families through their own tunnel. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join as path } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
 import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import { eventually } from './lib/exec.ts';
-import { readEnvFile, type VtepdHost } from './lib/vtepd.ts';
+import { readEnvFile, VtepdHost } from './lib/vtepd.ts';
 
 const CONFIG = {
   Network: NETWORK,
@@ -141,5 +142,34 @@ describe('a dual-stack key in an IPv4 network, which wedges every flanneld', { s
     assert.ok(controller.running);
     assert.match(controller.warnings.join(), /10\.246\.91\.0-24&fd00:246:0:91::-64 have an IPv6 subnet/);
     await assertPing(a, b);
+  });
+});
+
+describe('a dual-stack network from a file', () => {
+  let bed: Bed;
+  let a: BedHost;
+  let b: BedHost;
+
+  before(async () => {
+    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
+    [a, b] = [bed.host('a'), bed.host('b')];
+    const hosts = [a, b].map(({ ipv4, ipv6, subnet, label }) => {
+      return { publicIP: ipv4, subnet, publicIPv6: ipv6, subnet6: `fd00:246:0:${label}::/64` };
+    });
+    await writeFile(path(bed.dir, 'hosts.json'), JSON.stringify({ network: CONFIG, hosts }));
+    for (const host of [a, b]) {
+      const vtepd = await VtepdHost.on(host);
+      await vtepd.isRunning(vtepd.run('--file', path(bed.dir, 'hosts.json'), '--iface', 'eth0'));
+      const net6 = `fd00:246:0:${host.label}::`;
+      await host.ns.ip(`addr add ${net6}1/64 dev br0 nodad`);
+      await host.container.ip(`addr add ${net6}2/64 dev eth0 nodad`, `route add default via ${net6}1`);
+    }
+  });
+  after(() => bed?.destroy());
+
+  test('containers reach each other in both families, each through its own tunnel', async () => {
+    await assertPing(a, b);
+    await a.container.exec(['ping', '-6', '-c', '3', '-i', '0.05', '-W', '2', 'fd00:246:0:b::2']);
+    assert.match(await a.ns.exec(['ip', '-6', 'route', 'show', 'fd00:246:0:b::/64']), /via .* dev flannel-v6\.3/);
   });
 });
