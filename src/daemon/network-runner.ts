@@ -21,14 +21,13 @@ import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
 import { decideDevices, specOf } from './devices.ts';
 import { hopsTo, reachOf, topologyOf } from './direct.ts';
-
 import { withGrace } from './grace.ts';
 import { attributesOf, type Ground, groundOf, isMoved } from './ground.ts';
 import { previousSubnets, rememberMac } from './identity.ts';
 import type { Desired, Plane } from './plane.ts';
 import { pause, Serial, together } from './serial.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
-import { GBP_WARNING, Teller } from './teller.ts';
+import { gbpWarning, Teller } from './teller.ts';
 import { containerMtu, deviceAddress, type Tunnel } from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
@@ -157,7 +156,8 @@ export class NetworkRunner {
     this.#parts.decided();
     for (const each of desired) await this.#plane.bring(each, signal);
     teller.network(ground.underlay, desired);
-    if (config.backend.gbp) this.#logger.warn(GBP_WARNING);
+    const gbp = gbpWarning(config);
+    if (gbp !== undefined) this.#logger.warn(gbp);
     this.#board.phase = 'lease';
     const attributes = attributesOf(config, ground, desired);
     const former = record.publicIp === undefined || record.publicIp === publicIp ? [] : [record.publicIp];

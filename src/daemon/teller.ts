@@ -15,9 +15,13 @@ import type { PeerStatus } from './status-types.ts';
 import { containerMtu, type Tunnel } from './tunnel.ts';
 
 /** A TAP does not show the packet mark that the kernel's device puts into the header. */
-export const GBP_WARNING =
-  'Backend.GBP: group policy headers of other hosts are taken and stripped, this host sends none: ' +
-  'rules on other hosts that go by the group (the packet mark) do not see the group of packets from here';
+export function gbpWarning({ backend }: NetworkConfig): string | undefined {
+  if (!backend.gbp || backend.type === HOST_GW) return undefined;
+  return (
+    'Backend.GBP: group policy headers of other hosts are taken and stripped, this host sends none: ' +
+    'rules on other hosts that go by the group (the packet mark) do not see the group of packets from here'
+  );
+}
 
 export class Teller {
   readonly #board: StatusBoard;
@@ -109,8 +113,9 @@ export class Teller {
   }
 
   #warnings(tunnels: readonly Tunnel[]): string[] {
-    const gbp = this.#config.backend.gbp ? GBP_WARNING : undefined;
-    const form = [gbp, this.#formWarning, this.#silence].filter((warning) => warning !== undefined);
+    const form = [gbpWarning(this.#config), this.#formWarning, this.#silence].filter(
+      (warning) => warning !== undefined,
+    );
     const unreachable =
       this.#config.backend.type === HOST_GW
         ? tunnels.flatMap(({ peers }) => peers.publicIps().filter((ip) => peers.directTo(ip) === undefined))
