@@ -88,6 +88,7 @@ collect() {
       need openssl openssl
       need nft nftables
       need ps procps
+      need promtool prometheus
       ;;
     lint)
       collect build

@@ -17,9 +17,10 @@ import {
   type NetworkRecord,
   readDaemonRecord,
   recordedDaemonNetworks,
+  recordedDirect,
   recordedNetworks,
 } from '../host/records.ts';
-import { type Prefix, parsePrefix } from '../net/prefix.ts';
+import type { Prefix } from '../net/prefix.ts';
 import { planHost } from '../reconcile/host.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print } from './context.ts';
@@ -53,7 +54,7 @@ export async function cleanup(context: Context, input: ParsedArguments): Promise
 async function cleanDataplane(context: Context, removed: string[], failed: string[]): Promise<void> {
   const running = await findDataplane(context);
   const records = recordedNetworks(context.paths).filter((record) => record.bootId === bootId());
-  const direct = directNetworks(context);
+  const direct = recordedDirect(context.paths);
   if (running === undefined && records.length === 0 && direct.length === 0) return;
   const dataplane = running ?? (await startDataplane(context.paths, context.env));
   const { client, hello } = dataplane;
@@ -68,12 +69,6 @@ async function cleanDataplane(context: Context, removed: string[], failed: strin
   } finally {
     client.close();
   }
-}
-
-/** Networks whose routes lie on the underlay and do not go with a TAP. */
-function directNetworks({ paths }: Context): Prefix[] {
-  const networks = [paths, ...recordedDaemonNetworks(paths).map((name) => networkPaths(paths, name))];
-  return networks.flatMap((network) => readDaemonRecord(network).direct ?? []).map((text) => parsePrefix(text));
 }
 
 async function deleteDirectRoutes(

@@ -51,7 +51,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       'The file may also have `links`, networks in the words of `vtepd link add` (`- name: vx0`, `  id: 2`, `  learning: false`),',
       "and `options`, such words for a datastore's networks (`ttl: 7`). A change of the file counts from the next start on.",
       'SIGTERM ends the controller only: the dataplane forwards on, device, routes and lease stay, as with flanneld.',
-      '`vtepd cleanup` removes them.',
+      '`vtepd cleanup` removes them. SIGHUP reads public-ip and public-ipv6 again from the settings file.',
     ],
     examples: [
       'vtepd run --etcd-endpoints http://10.245.1.2:2379 --iface eth0',
@@ -344,6 +344,19 @@ export const COMMANDS: readonly CommandSpec[] = [
       'vtepd config check --config /etc/vtepd/vtepd.yaml',
     ],
     load: async () => (await import('./config-check.ts')).configCheck,
+  },
+  {
+    name: 'preflight',
+    summary: 'try beforehand what `vtepd run` needs of this host, and say what is missing and why',
+    usage: 'preflight [options of vtepd run]',
+    options: RUN_OPTIONS,
+    notes: [
+      'Reads settings and datastore as `config check`, opens /dev/net/tun, and makes each network under another name in a',
+      'dataplane of its own: interface, UDP port, TAP. All of it is removed again; leases, routes and rules are not touched.',
+      'Exits with 0 if `vtepd run` would start, with 1 if not.',
+    ],
+    examples: ['vtepd preflight --etcd-endpoints http://10.245.1.2:2379 --iface eth0'],
+    load: async () => (await import('./preflight.ts')).preflight,
   },
   {
     name: 'cleanup',

@@ -5,6 +5,7 @@
 import type { WrittenWords } from '../config/link-file.ts';
 import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
 import { optionProblem, type TunnelOptions } from '../daemon/tunnel.ts';
+import type { Lease } from '../datastore/types.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../flannel/config.ts';
 import { Nft, NftError } from '../host/nft.ts';
 import type { ParsedArguments } from './arguments.ts';
@@ -13,7 +14,7 @@ import { type Declared, declaredOf } from './declared.ts';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
 
 /** The documented keys of `config check --json`. */
-interface Findings {
+export interface Findings {
   ok: boolean;
   problems: string[];
   warnings: string[];
@@ -22,11 +23,11 @@ interface Findings {
   networks: NetworkFindings[];
 }
 
-interface NetworkFindings {
+export interface NetworkFindings {
   /** Of several; null where there is only one. */
   name: string | null;
   /** Its configuration with all defaults; null if there is none that can be used. */
-  config: object | null;
+  config: NetworkConfig | null;
   /** How many hosts the datastore lists. */
   hosts: number | null;
 }
@@ -82,26 +83,28 @@ function shown(settings: Settings): object {
   };
 }
 
-async function checkDatastore(
+/** Reads configuration and leases of one network; the leases. */
+export async function checkDatastore(
   { datastore }: Settings,
   network: NetworkFindings,
   options: TunnelOptions,
-  findings: Findings,
-): Promise<void> {
+  findings: Pick<Findings, 'problems' | 'warnings'>,
+): Promise<Lease[]> {
   const take = (config: NetworkConfig): void => {
     network.config = config;
     const problem = optionProblem(options, config);
     if (problem !== undefined) findings.problems.push(problem);
   };
-  if (datastore.type === 'none') return;
+  if (datastore.type === 'none') return [];
   if (datastore.type === 'file') {
     const { readHosts } = await import('./lease-file.ts');
     const { config, leases } = await readHosts(datastore.path);
     take(config);
     network.hosts = leases.size;
-    return;
+    return [...leases.values()];
   }
   const { EtcdLeases } = await import('./lease-etcd.ts');
+  const { leaseOf } = await import('../datastore/etcd/lease-table.ts');
   const etcd = new EtcdLeases(datastore);
   try {
     const text = await etcd.configText();
@@ -115,12 +118,16 @@ async function checkDatastore(
     // Peers of some versions of flannel drop all hosts for one key that they cannot read.
     const bad = entries.filter(({ problem }) => problem !== undefined);
     findings.warnings.push(...bad.map(({ name, problem }) => `lease ${name} cannot be read: ${problem}`));
+    return entries.map(leaseOf).filter((lease) => lease !== undefined);
   } finally {
     etcd.close();
   }
 }
 
-async function checkRules({ rules, netns }: Settings, findings: Findings): Promise<void> {
+export async function checkRules(
+  { rules, netns }: Settings,
+  findings: Pick<Findings, 'problems' | 'warnings'>,
+): Promise<void> {
   if (!rules.forward && !rules.masquerade) return;
   try {
     await new Nft(netns ?? null).tables();
@@ -132,7 +139,7 @@ async function checkRules({ rules, netns }: Settings, findings: Findings): Promi
   }
 }
 
-async function attempt(findings: Findings, act: () => unknown, where = ''): Promise<void> {
+async function attempt(findings: Pick<Findings, 'problems'>, act: () => unknown, where = ''): Promise<void> {
   try {
     await act();
   } catch (error) {

@@ -68,9 +68,9 @@ export function fileRow({ key, subnet, subnet6, attributes }: Lease): LeaseRow {
 }
 
 /** As the controller tells it, which knows nothing of lives. */
-export function controllerRow({ key, subnet, publicIp, mac }: LeaseStatus): LeaseRow {
-  const unknown = { subnet6: null, backend: null, reserved: null, ttl: null, granted_ttl: null, overdue: null };
-  return { key, subnet, public_ip: publicIp, mac, ...unknown, problem: null };
+export function controllerRow({ key, subnet, subnet6, publicIp, mac }: LeaseStatus): LeaseRow {
+  const unknown = { backend: null, reserved: null, ttl: null, granted_ttl: null, overdue: null };
+  return { key, subnet, subnet6, public_ip: publicIp, mac, ...unknown, problem: null };
 }
 
 /** By address; what has none comes last. */

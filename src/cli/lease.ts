@@ -45,7 +45,8 @@ async function rows(context: Context, input: ParsedArguments): Promise<LeaseRow[
   if (!namesDatastore(context, input)) {
     const [status, others] = await Promise.all([askController(context.paths), askLeases(context.paths)]);
     if (status !== undefined) {
-      return inOrder([...(status.lease === null ? [] : [status.lease]), ...(others ?? [])].map(controllerRow));
+      const own = status.networks.flatMap(({ lease }) => (lease === null ? [] : [lease]));
+      return inOrder([...own, ...(others ?? [])].map(controllerRow));
     }
   }
   const datastore = readDatastore(context, input);

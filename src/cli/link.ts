@@ -87,6 +87,7 @@ const KEPT_BY_RUN: readonly (keyof NetworkUpdate)[] = [
   'dev',
   'ageing',
   'maxaddress',
+  'gbp',
 ];
 
 /** Where the specification does not name `l3miss` it follows `l2miss`; one word is to change one thing. */

@@ -1,19 +1,17 @@
 /** `vtepd peers`: every VTEP with what the wire and the datastore know of it. */
-import type { LeaseStatus } from '../daemon/status-types.ts';
+import type { PeerStatus } from '../daemon/status-types.ts';
 import type { PeerStats } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print, withDataplane } from './context.ts';
-import { askController, askLeases } from './controller.ts';
+import { askLeases } from './controller.ts';
 import { EXIT_OK, UsageError } from './errors.ts';
 import { bytes, duration, table } from './output.ts';
 
 export async function peers(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`peers takes no words, not ${input.words.join(' ')}`);
   const { peers: seen } = await withDataplane(context, (client) => client.request('stats', {}));
-  const [controller, leases] = await Promise.all([askController(context.paths), askLeases(context.paths)]);
-  const fed = controller?.network?.name;
-  const byAddress = new Map((leases ?? []).map((lease) => [lease.publicIp, lease]));
-  const rows = seen.map((peer) => toRow(peer, peer.network === fed ? byAddress.get(peer.ip) : undefined));
+  const leased = new Map((await askLeases(context.paths))?.flatMap(halvesOf));
+  const rows = seen.map((peer) => toRow(peer, leased.get(`${peer.network} ${peer.ip}`)));
   print(context, rows, (all) =>
     table(
       ['NETWORK', 'VTEP', 'SUBNET', 'MAC', 'RX', 'RX-PKTS', 'TX', 'TX-PKTS', 'HEARD', 'PATH-MTU'],
@@ -24,8 +22,21 @@ export async function peers(context: Context, input: ParsedArguments): Promise<n
   return EXIT_OK;
 }
 
+interface Half {
+  readonly subnet: string | null;
+  readonly mac: string | null;
+}
+
+/** Both families' halves of a lease, by device and VTEP. */
+function halvesOf({ subnet, publicIp, mac, device, subnet6, publicIpv6, mac6, device6 }: PeerStatus): [string, Half][] {
+  return [
+    [`${device} ${publicIp}`, { subnet, mac }],
+    [`${device6} ${publicIpv6}`, { subnet: subnet6, mac: mac6 }],
+  ];
+}
+
 /** The documented keys of `peers --json`. */
-function toRow(peer: PeerStats, lease: LeaseStatus | undefined) {
+function toRow(peer: PeerStats, lease: Half | undefined) {
   return {
     network: peer.network,
     ip: peer.ip,

@@ -45,6 +45,7 @@ export async function openNetwork(network: NamedNetwork, logger: Logger): Promis
     logger: own,
   });
   board.ruleWarnings = () => rules.warnings;
+  board.leaseExpires = () => datastore.leaseExpires?.();
   return { settings: { ...settings, tunnelOptions }, paths, datastore, board, rules };
 }
 

@@ -1,4 +1,4 @@
-/** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. */
+/** `vtepd run`: settings, log, lock, sockets; then the daemon until SIGTERM or SIGINT. SIGHUP reads public addresses anew. */
 import type { Server } from 'node:net';
 import type { Settings } from '../config/settings.ts';
 import { serveController } from '../daemon/controller-socket.ts';
@@ -11,6 +11,7 @@ import type { ControllerStatus } from '../daemon/status-types.ts';
 import { superviseDataplane } from '../dataplane/supervisor.ts';
 import { serveHealth } from '../observe/health.ts';
 import { createLogger, type Logger } from '../observe/log.ts';
+import { Scraper } from '../observe/scraper.ts';
 import { notifyReady } from '../observe/service-manager.ts';
 import type { ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
@@ -36,6 +37,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     );
   const unlock = lock(context);
   const servers: Server[] = [];
+  let reload = (): void => undefined;
+  const onHangUp = (): void => reload();
+  process.on('SIGHUP', onHangUp);
   try {
     logger.info({ version: version(), node: process.version, settings: withoutSecrets(settings) }, 'vtepd starts');
     const [first, ...others] = await Promise.all(
@@ -53,6 +57,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
       first === undefined
         ? new LinksDaemon({ paths, board: alone, ...parts })
         : new Daemon({ ...first, others, ...parts });
+    if (daemon instanceof Daemon) {
+      reload = () => useSettings(daemon, settings, () => readSettings(context, input), context, logger);
+    }
     const boards = first === undefined ? [alone] : [first, ...others].map((network) => network.board);
     const status = (): ControllerStatus => {
       const all = showAll(boards);
@@ -62,7 +69,9 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
       await serveController(paths, { status, leases: () => daemon.leases(), misses: () => daemon.misses() }),
     );
     if (settings.healthz !== undefined) {
-      servers.push(await serveHealth(settings.healthz.ip, settings.healthz.port, status));
+      const scraper = new Scraper({ status, dataplane: () => daemon.dataplane, notifications: daemon.notifications });
+      const { ip, port } = settings.healthz;
+      servers.push(await serveHealth(ip, port, { status, metrics: () => scraper.text() }));
     }
     await daemon.run(stop);
     logger.info('vtepd stops; dataplane, device, routes and lease stay');
@@ -71,9 +80,34 @@ export async function run(context: Context, input: ParsedArguments): Promise<num
     logger.fatal({ err: error }, error instanceof Error ? error.message : String(error));
     throw error;
   } finally {
+    process.off('SIGHUP', onHangUp);
     for (const server of servers) server.close();
     unlock();
   }
+}
+
+/** SIGHUP: the public addresses of the settings count at once, everything else at the next start. */
+function useSettings(daemon: Daemon, before: Settings, read: () => Settings, { paths }: Context, logger: Logger): void {
+  let now: Settings;
+  try {
+    now = read();
+  } catch (error) {
+    logger.error({ err: error }, 'told to read the settings again, and they are not usable: the ones in use stay');
+    return;
+  }
+  const addresses = networksOf(now, paths, readDeclared(now)).map(({ name, settings }) => {
+    const { publicIp, publicIpv6 } = settings;
+    daemon.useAddresses(name, { publicIp, publicIpv6 });
+    return { name, publicIp, publicIpv6 };
+  });
+  logger.info({ addresses }, 'settings read again: public-ip and public-ipv6 are followed');
+  if (withoutAddresses(now) !== withoutAddresses(before)) {
+    logger.warn('other settings than public-ip and public-ipv6 have changed as well: they count at the next start');
+  }
+}
+
+function withoutAddresses(settings: Settings): string {
+  return JSON.stringify(settings, (key, value: unknown) => (/^publicIp(v6)?$/.test(key) ? undefined : value));
 }
 
 function lock(context: Context): () => void {

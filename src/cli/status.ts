@@ -1,5 +1,5 @@
 /** `vtepd status`: the two processes, the lease, the datastore and the networks on one page. */
-import type { ControllerStatus } from '../daemon/status-types.ts';
+import type { ControllerStatus, NetworkStatus } from '../daemon/status-types.ts';
 import { DataplaneClient, DataplaneError } from '../dataplane/client.ts';
 import type { Hello, NetworkState } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
@@ -67,33 +67,35 @@ function describeController(controller: Status['controller'], networks: readonly
     const fed = networks.some((network) => network.spec.owner !== 'hand');
     return [`controller  not running${fed ? ': tables stay as they are until `vtepd run` is started' : ''}`];
   }
-  const { datastore, lease, plane } = controller;
+  const { plane } = controller;
   const lines = [
     `controller  ${controller.ready ? 'ready' : `starting (${controller.phase})`}, pid ${controller.pid}, since ${controller.started}`,
   ];
-  const why = datastore.reason === null ? '' : `: ${datastore.reason}`;
-  const revision = datastore.revision === null ? '' : `, revision ${datastore.revision}`;
-  lines.push(`datastore   ${datastore.source} ${datastore.state} since ${datastore.since}${why}${revision}`);
-  for (const bad of datastore.badKeys) lines.push(`bad key     ${bad.key}: ${bad.reason}`);
-  if (lease !== null) {
-    const lost = controller.leaseLost === null ? '' : ` LOST: ${controller.leaseLost}`;
-    lines.push(`lease       ${lease.subnet} at ${lease.publicIp}, mac ${lease.mac ?? 'none'}${lost}`);
-  }
-  lines.push(`peers       ${controller.peers}`);
   if (plane.deaths > 0) {
     const gap = plane.lastGapMs === null ? '' : `, last gap ${plane.lastGapMs} ms`;
     lines.push(
       `deaths      the dataplane died ${plane.deaths} time${plane.deaths === 1 ? '' : 's'} under this controller${gap}`,
     );
   }
-  for (const each of controller.networks.slice(1)) {
-    const lost = each.leaseLost === null ? '' : ` LOST: ${each.leaseLost}`;
-    lines.push(
-      `network     ${each.name}: ${each.ready ? 'ready' : each.phase}, ${each.datastore.source} ${each.datastore.state} since ${each.datastore.since}, ` +
-        `lease ${each.lease?.subnet ?? 'none'}${lost}, ${each.peers} peers`,
-    );
-  }
+  lines.push(...controller.networks.flatMap(describeJoined));
   for (const warning of controller.warnings) lines.push(`warning     ${warning}`);
+  return lines;
+}
+
+/** A network as the controller sees it; of several, its name comes first. */
+function describeJoined({ name, ready, phase, datastore, lease, leaseLost, peers }: NetworkStatus): string[] {
+  const why = datastore.reason === null ? '' : `: ${datastore.reason}`;
+  const revision = datastore.revision === null ? '' : `, revision ${datastore.revision}`;
+  const lines = name === null ? [] : [`joined      ${name}: ${ready ? 'ready' : `starting (${phase})`}`];
+  lines.push(`datastore   ${datastore.source} ${datastore.state} since ${datastore.since}${why}${revision}`);
+  for (const bad of datastore.badKeys) lines.push(`bad key     ${bad.key}: ${bad.reason}`);
+  if (lease !== null) {
+    const { subnet, subnet6, publicIp, publicIpv6, mac, mac6 } = lease;
+    const lost = leaseLost === null ? '' : ` LOST: ${leaseLost}`;
+    const six = subnet6 === null ? '' : `, ${subnet6} at ${publicIpv6 ?? 'none'}, mac ${mac6 ?? 'none'}`;
+    lines.push(`lease       ${subnet} at ${publicIp}, mac ${mac ?? 'none'}${six}${lost}`);
+  }
+  lines.push(`peers       ${peers}`);
   return lines;
 }
 

@@ -22,6 +22,8 @@ const FIELDS = [
   'etcd-prefix',
   'file',
   'iface',
+  'iface-regex',
+  'iface-can-reach',
   'public-ip',
   'public-ipv6',
   'subnet-file',

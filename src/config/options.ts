@@ -53,6 +53,13 @@ export const SETTINGS: readonly SettingSpec[] = [
     repeatable: true,
   }),
   flanneld(
+    'iface-regex',
+    'REGEX',
+    'the first interface with a matching IPv4 address, else name, if no --iface fits (repeatable)',
+    { repeatable: true },
+  ),
+  flanneld('iface-can-reach', 'IP', 'the interface that the kernel would send to this address by, if neither fits'),
+  flanneld(
     'public-ip',
     'IP',
     "address that peers send to; default the interface's; without --iface it also chooses the interface",
@@ -68,7 +75,7 @@ export const SETTINGS: readonly SettingSpec[] = [
   ownSwitch('ip-masq-random-fully', 'masquerade with random source ports; default on'),
   flanneldSwitch('iptables-forward-rules', 'accept forwarded packets of the network (nftables); default on'),
   flanneld('iptables-resync', 'SECONDS', 'how often these rules are looked at and put back, 1 to 3600; default 5'),
-  flanneld('healthz-ip', 'IP', 'where /healthz and /readyz listen; default 0.0.0.0'),
+  flanneld('healthz-ip', 'IP', 'where /healthz, /readyz and /metrics listen; default 0.0.0.0'),
   flanneld('healthz-port', 'PORT', 'their TCP port; default 0: off'),
   {
     name: 'networks',
@@ -123,8 +130,6 @@ export const UNSERVED: readonly UnservedSpec[] = [
   unservedSwitch('kube-subnet-mgr', 'false'),
   unservedSwitch('set-node-network-unavailable', 'true'),
   unservedSwitch('log_backtrace_at', 'false'),
-  unservedValue('iface-regex'),
-  unservedValue('iface-can-reach'),
   unservedValue('kube-api-url'),
   unservedValue('kube-annotation-prefix', ['flannel.alpha.coreos.com']),
   unservedValue('kubeconfig-file'),

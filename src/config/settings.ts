@@ -5,9 +5,10 @@
 import { readFileSync } from 'node:fs';
 import { parse as parseYaml, YAMLParseError } from 'yaml';
 import { z } from 'zod';
-import { type Ipv4, type Ipv6, parseIp, parseIpv4, parseIpv6 } from '../net/ip.ts';
+import { type Ip, type Ipv4, type Ipv6, parseIp, parseIpv4, parseIpv6 } from '../net/ip.ts';
 import { isUnicastMac, type Mac, parseMac, ZERO_MAC } from '../net/mac.ts';
 import { checkDeviceName } from './device-name.ts';
+import { parseGoRegexp } from './go-regexp.ts';
 import { readLinks, readWords, type WrittenWords } from './link-file.ts';
 import { OWN_FIELDS, parseNetworkName, readNetworks, type Written, type WrittenNetwork } from './networks.ts';
 import { SETTINGS, type SettingSpec, UNSERVED } from './options.ts';
@@ -49,6 +50,10 @@ export interface Settings {
   readonly datastore: EtcdSettings | FileSettings | NoDatastore;
   /** Names and addresses, in order of preference; empty: the default route's. */
   readonly iface: readonly string[];
+  /** In Go's syntax; tried when none of `iface` fits. */
+  readonly ifaceRegex: readonly string[];
+  /** Tried last. */
+  readonly ifaceCanReach?: Ip | undefined;
   readonly publicIp?: Ipv4 | undefined;
   readonly publicIpv6?: Ipv6 | undefined;
   readonly subnetFile: string;
@@ -176,14 +181,18 @@ function pair(spec: SettingSpec, written: Written | undefined): [string, Written
 const one = z.array(z.string()).transform((values) => values.at(-1) ?? '');
 
 function parsed<T>(parse: (text: string) => T) {
-  return one.transform((text, context) => {
+  return one.transform(complaining(parse));
+}
+
+function complaining<T>(parse: (text: string) => T) {
+  return (text: string, context: z.RefinementCtx): T => {
     try {
       return parse(text);
     } catch (error) {
       context.addIssue({ code: 'custom', message: error instanceof Error ? error.message : String(error) });
       return z.NEVER;
     }
-  });
+  };
 }
 
 const path = parsed((text) => {
@@ -276,6 +285,8 @@ const fields = z.object({
   'etcd-password': one.optional(),
   'subnet-lease-renew-margin': integer(1, 1_439).optional(),
   iface: list(parseIface).optional(),
+  'iface-regex': z.array(z.string().transform(complaining(checkRegexp))).optional(),
+  'iface-can-reach': parsed(parseIp).optional(),
   'public-ip': parsed(parseIpv4).optional(),
   'public-ipv6': parsed(parseIpv6).optional(),
   'subnet-file': path.optional(),
@@ -298,7 +309,13 @@ const fields = z.object({
 });
 
 function parseIface(text: string): string {
+  if (text.includes(':')) return parseIpv6(text);
   return text.includes('.') && /^[0-9.]+$/.test(text) ? parseIpv4(text) : checkDeviceName(text);
+}
+
+function checkRegexp(text: string): string {
+  parseGoRegexp(text);
+  return text;
 }
 
 /** The rules between fields, and the defaults. */
@@ -333,6 +350,8 @@ function assemble(data: z.output<typeof fields>): Settings {
   return {
     datastore: type === 'file' ? { type, path: data.file ?? '' } : type === 'none' ? { type } : etcdSettings(data),
     iface: data.iface ?? [],
+    ifaceRegex: data['iface-regex'] ?? [],
+    ifaceCanReach: data['iface-can-reach'],
     publicIp: data['public-ip'],
     publicIpv6: data['public-ipv6'],
     subnetFile: data['subnet-file'] ?? '/run/flannel/subnet.env',

@@ -2,13 +2,15 @@
  * `vtepd run`: one dataplane, and the networks that this host is joined to; each has a datastore, a board and a subnet file
  * of its own. A network that cannot go on ends the daemon, so that its message is seen; the dataplane goes on.
  */
+import type { DataplaneClient } from '../dataplane/client.ts';
 import type { Session } from '../dataplane/supervisor.ts';
+import { recordedDirect } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Links } from './links.ts';
-import { type NetworkOptions, NetworkRunner } from './network-runner.ts';
+import { type NetworkOptions, NetworkRunner, type PublicAddresses } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
-import type { LeaseStatus, MissStatus } from './status-types.ts';
+import type { MissStatus, PeerStatus } from './status-types.ts';
 
 export type { DaemonSettings, NetworkOptions } from './network-runner.ts';
 
@@ -28,8 +30,11 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #networks: readonly NetworkOptions[];
   readonly #plane: Plane;
+  readonly #runners = new Map<string | undefined, NetworkRunner>();
   readonly #decided = new Set<NetworkOptions>();
   readonly #ready = new Set<NetworkOptions>();
+  /** How many of the dataplane's notifications there were, by name. */
+  readonly notifications = new Map<string, number>();
 
   constructor(options: DaemonOptions) {
     this.#options = options;
@@ -40,6 +45,8 @@ export class Daemon {
       sessions: options.sessions,
       logger: options.logger,
       links: options.links,
+      formerDirect: recordedDirect(options.paths),
+      heard: (name) => this.notifications.set(name, (this.notifications.get(name) ?? 0) + 1),
       board: {
         planeUp: (pid, gapMs) => {
           for (const board of boards) board.planeUp(pid, gapMs);
@@ -58,13 +65,23 @@ export class Daemon {
   }
 
   /** Leases of the other hosts, network after network. */
-  leases(): readonly LeaseStatus[] {
+  leases(): readonly PeerStatus[] {
     return this.#networks.flatMap(({ board }) => board.listPeers());
   }
 
   /** What was looked for in vain, the latest first. */
   misses(): readonly MissStatus[] {
     return this.#plane.misses.list();
+  }
+
+  /** Gives a network other public addresses while it runs. */
+  useAddresses(network: string | undefined, addresses: PublicAddresses): void {
+    this.#runners.get(network)?.useAddresses(addresses);
+  }
+
+  /** The connection to the dataplane, while there is one. */
+  get dataplane(): DataplaneClient | undefined {
+    return this.#plane.client;
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. The dataplane, the devices and the leases stay. */
@@ -93,7 +110,7 @@ export class Daemon {
   #runner(network: NetworkOptions): NetworkRunner {
     const { logger, onReady } = this.#options;
     const { name } = network.board;
-    return new NetworkRunner({
+    const runner = new NetworkRunner({
       ...network,
       plane: this.#plane,
       logger: name === undefined ? logger : logger.child({ network: name }),
@@ -106,5 +123,7 @@ export class Daemon {
         if (this.#ready.size === this.#networks.length) onReady?.();
       },
     });
+    this.#runners.set(name, runner);
+    return runner;
   }
 }

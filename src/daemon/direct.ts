@@ -5,7 +5,8 @@
  */
 import { type DataplaneClient, DataplaneError } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
-import { type HostFacts, ROUTE_PROTOCOL } from '../dataplane/protocol.ts';
+import { type HostFacts, ROUTE_PROTOCOL, type RouteFacts } from '../dataplane/protocol.ts';
+import type { Reach } from '../host/interface.ts';
 import type { Ip } from '../net/ip.ts';
 
 /** Questions under way at once. */
@@ -23,13 +24,24 @@ export async function hopsTo(client: DataplaneClient, ips: readonly Ip[]): Promi
 }
 
 async function hopTo(client: DataplaneClient, ip: Ip): Promise<Hop> {
+  const route = await routeTo(client, ip);
+  // Our own address is reached by `lo`; a lease that names it is dealt with elsewhere.
+  return [ip, route?.via === null && route.dev !== null && route.dev !== 'lo' ? route.dev : undefined];
+}
+
+/** The way to an address, gateway or not. */
+export async function reachOf(client: DataplaneClient, to: Ip): Promise<Reach> {
+  const route = await routeTo(client, to);
+  return { to, dev: route?.dev ?? undefined, source: route?.source ?? undefined };
+}
+
+/** What `ip route get` says; undefined where the kernel has no way. */
+async function routeTo(client: DataplaneClient, to: Ip): Promise<RouteFacts | undefined> {
   try {
-    const { via, dev } = await client.request('host.route_get', { to: ip, netns: null });
-    // Our own address is reached by `lo`; a lease that names it is dealt with elsewhere.
-    return [ip, via === null && dev !== null && dev !== 'lo' ? dev : undefined];
+    return await client.request('host.route_get', { to, netns: null });
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof DataplaneError)) throw error;
-    return [ip, undefined];
+    return undefined;
   }
 }
 

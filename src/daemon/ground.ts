@@ -2,13 +2,24 @@
 import type { HostFacts } from '../dataplane/protocol.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW, type LeaseAttributes, VXLAN } from '../flannel/lease.ts';
-import { chooseIpv6, chooseUnderlay, InterfaceError, type Underlay, type UnderlayIpv6 } from '../host/interface.ts';
-import type { Ipv4, Ipv6 } from '../net/ip.ts';
+import {
+  chooseIpv6,
+  chooseUnderlay,
+  InterfaceError,
+  type Reach,
+  type Underlay,
+  type UnderlayIpv6,
+} from '../host/interface.ts';
+import type { Ip, Ipv4, Ipv6 } from '../net/ip.ts';
 import { macOf } from './network.ts';
 import type { Desired } from './plane.ts';
+import { deviceName } from './tunnel.ts';
 
 export interface GroundSettings {
   readonly iface: readonly string[];
+  readonly ifaceRegex?: readonly string[] | undefined;
+  readonly ifaceCanReach?: Ip | undefined;
+  readonly device?: string | undefined;
   readonly publicIp?: Ipv4 | undefined;
   readonly publicIpv6?: Ipv6 | undefined;
 }
@@ -20,15 +31,18 @@ export interface Ground {
 }
 
 /** Throws `InterfaceError` where there is no underlay that serves the network. */
-export function groundOf(facts: HostFacts, config: NetworkConfig, settings: GroundSettings): Ground {
-  const underlay = chooseUnderlay(facts, settings);
+export function groundOf(facts: HostFacts, config: NetworkConfig, settings: GroundSettings, reach?: Reach): Ground {
+  // A regular expression may well fit the tunnel's own address, or its name.
+  const own = [deviceName(4, settings.device, config.backend), deviceName(6, undefined, config.backend)];
+  const others = { ...facts, links: facts.links.filter(({ name }) => !own.includes(name)) };
+  const underlay = chooseUnderlay(others, { ...settings, reach });
   if (config.backend.type === HOST_GW && underlay.publicIp !== underlay.address) {
     throw new InterfaceError(
       `public-ip: ${underlay.publicIp} is not the address of ${underlay.name}, and host-gw routes lead to the interface itself; leave --public-ip out`,
     );
   }
   if (config.ipv6 === undefined) return { underlay };
-  return { underlay, underlay6: chooseIpv6(facts, underlay.name, settings.publicIpv6) };
+  return { underlay, underlay6: chooseIpv6(facts, underlay.name, settings.publicIpv6, settings.iface) };
 }
 
 /** True if peers have to be told another address. */

@@ -1,12 +1,13 @@
 /** `vtepd run` without a datastore: one dataplane, and in it the networks that the settings declare. */
 import type { Paths } from '../config/paths.ts';
+import type { DataplaneClient } from '../dataplane/client.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Links } from './links.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
 import type { StatusBoard } from './status-board.ts';
-import type { LeaseStatus, MissStatus } from './status-types.ts';
+import type { MissStatus, PeerStatus } from './status-types.ts';
 
 export interface LinksDaemonOptions {
   readonly paths: Paths;
@@ -21,11 +22,14 @@ export interface LinksDaemonOptions {
 export class LinksDaemon {
   readonly #plane: Plane;
   readonly #board: StatusBoard;
+  /** The dataplane's notifications by name, since the start. */
+  readonly notifications = new Map<string, number>();
 
   constructor({ board, onReady, ...parts }: LinksDaemonOptions) {
     this.#board = board;
     this.#plane = new Plane({
       ...parts,
+      heard: (name) => this.notifications.set(name, (this.notifications.get(name) ?? 0) + 1),
       board: {
         planeUp: (pid, gapMs) => {
           board.planeUp(pid, gapMs);
@@ -42,7 +46,12 @@ export class LinksDaemon {
     });
   }
 
-  leases(): readonly LeaseStatus[] {
+  /** The connection to the dataplane, while there is one. */
+  get dataplane(): DataplaneClient | undefined {
+    return this.#plane.client;
+  }
+
+  leases(): readonly PeerStatus[] {
     return [];
   }
 

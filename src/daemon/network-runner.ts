@@ -14,29 +14,45 @@ import { writeWhole } from '../host/files.ts';
 import { InterfaceError } from '../host/interface.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
-import type { Family, Ipv4, Ipv6 } from '../net/ip.ts';
+import type { Family, Ip, Ipv4, Ipv6 } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
 import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
 import { decideDevices, specOf } from './devices.ts';
-import { hopsTo, topologyOf } from './direct.ts';
+import { hopsTo, reachOf, topologyOf } from './direct.ts';
+import { withGrace } from './grace.ts';
 import { attributesOf, type Ground, groundOf, isMoved } from './ground.ts';
 import { previousSubnets, rememberMac } from './identity.ts';
 import { macOf } from './network.ts';
 import type { Desired, Plane } from './plane.ts';
 import { pause, Serial, together } from './serial.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
-import { Teller } from './teller.ts';
-import { containerMtu, deviceAddress, optionProblem, type Tunnel, type TunnelOptions, withTunnelAddress } from './tunnel.ts';
+import { gbpWarning, Teller } from './teller.ts';
+import {
+  containerMtu,
+  deviceAddress,
+  optionProblem,
+  type Tunnel,
+  type TunnelOptions,
+  withTunnelAddress,
+} from './tunnel.ts';
 
 /** How often the underlay is looked at. What is seen twice in a row is followed: an interface that flaps is not. */
 const LOOK_MS = 5_000;
+/** How often, in looks, it is counted who of the peers has ever answered. */
+const LOOKS_A_COUNT = 2;
 
-export interface DaemonSettings {
-  readonly iface: readonly string[];
+/** What peers send to, where it is not the interface's address. */
+export interface PublicAddresses {
   readonly publicIp?: Ipv4 | undefined;
   readonly publicIpv6?: Ipv6 | undefined;
+}
+
+export interface DaemonSettings extends PublicAddresses {
+  readonly iface: readonly string[];
+  readonly ifaceRegex?: readonly string[] | undefined;
+  readonly ifaceCanReach?: Ip | undefined;
   readonly subnetFile: string;
   readonly device?: string | undefined;
   readonly netns?: string | undefined;
@@ -85,6 +101,7 @@ export class NetworkRunner {
   readonly #plane: Plane;
   /** Events and looks at the underlay change the same things. */
   readonly #serial = new Serial();
+  #addresses: PublicAddresses;
   #topology = '';
   #moving = '';
 
@@ -93,6 +110,13 @@ export class NetworkRunner {
     this.#logger = parts.logger;
     this.#board = parts.board;
     this.#plane = parts.plane;
+    const { publicIp, publicIpv6 } = parts.settings;
+    this.#addresses = { publicIp, publicIpv6 };
+  }
+
+  /** Followed at the next looks at the underlay, as another address of the interface would be. */
+  useAddresses({ publicIp, publicIpv6 }: PublicAddresses): void {
+    this.#addresses = { publicIp, publicIpv6 };
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. */
@@ -103,7 +127,7 @@ export class NetworkRunner {
   }
 
   async #listen(joined: Joined, signal: AbortSignal): Promise<void> {
-    for await (const event of this.#parts.datastore.watch(signal)) {
+    for await (const event of withGrace(this.#parts.datastore.watch(signal))) {
       await this.#serial.run(() => this.#follow(event, joined, signal));
     }
     if (!signal.aborted) throw new Error('the datastore stopped telling what happens');
@@ -116,7 +140,7 @@ export class NetworkRunner {
     const config = await datastore.config(signal);
     this.#refuse(config);
     this.#board.phase = 'interface';
-    const ground = groundOf(facts, config, settings);
+    const ground = await this.#ground(facts, config, signal);
     this.#logger.info(ground, 'underlay chosen');
     const { publicIp } = ground.underlay;
     const ownLease = await datastore.ownLease(publicIp, signal);
@@ -141,6 +165,8 @@ export class NetworkRunner {
     this.#parts.decided();
     for (const each of desired) await this.#plane.bring(each, signal);
     teller.network(ground.underlay, desired);
+    const gbp = gbpWarning(config);
+    if (gbp !== undefined) this.#logger.warn(gbp);
     this.#board.phase = 'lease';
     const attributes = attributesOf(config, ground, desired);
     const former = record.publicIp === undefined || record.publicIp === publicIp ? [] : [record.publicIp];
@@ -158,6 +184,7 @@ export class NetworkRunner {
     this.#logger.info({ lease: leaseStatus(lease) }, 'lease held');
     const tunnels = desired.map((each, index) => this.#tunnel(each, index === 0 ? 4 : 6, config, lease));
     const joined: Joined = { config, tunnels, teller, macs, ground, lease, masquerades: false };
+    teller.tunnels(tunnels);
     this.#useMacOf(lease, tunnels);
     useTunnelAddressOf(lease, tunnels);
     this.#remember(joined);
@@ -173,7 +200,6 @@ export class NetworkRunner {
     if (backend.type === UDP && mac !== undefined) {
       this.#logger.warn('--mac has no effect with the backend udp: a layer-3 network has no MAC');
     }
-    if (backend.gbp) throw new Error('the network configuration has Backend.GBP, which is not served yet');
     if (netns === undefined) return;
     if (backend.type === HOST_GW) {
       throw new Error('the network is of type host-gw, whose routes are on the underlay: leave --netns out');
@@ -259,17 +285,24 @@ export class NetworkRunner {
 
   /** Looks at the underlay now and then, until `signal` aborts. */
   async #look(joined: Joined, signal: AbortSignal): Promise<void> {
-    for (;;) {
+    for (let looks = 1; ; looks++) {
       await pause(LOOK_MS, signal);
       if (signal.aborted) return;
       try {
         const facts = await this.#hostFacts(signal);
         await this.#serial.run(() => this.#lookOnce(facts, joined, signal));
+        if (looks % LOOKS_A_COUNT === 0) await this.#lookForSilence(joined, signal);
       } catch (error) {
         if (signal.aborted) return;
         this.#logger.error({ err: error }, 'the underlay has changed and could not be followed; trying again');
       }
     }
+  }
+
+  async #lookForSilence({ tunnels, teller }: Joined, signal: AbortSignal): Promise<void> {
+    const devices = tunnels.map(({ desired }) => desired.spec?.name);
+    const { peers } = await this.#plane.use(signal, (client) => client.request('stats', {}));
+    teller.heard(peers.filter(({ network }) => devices.includes(network)));
   }
 
   async #lookOnce(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
@@ -278,13 +311,12 @@ export class NetworkRunner {
     if (topology === this.#topology) return;
     for (const tunnel of joined.tunnels) await this.#setDirect(tunnel, tunnel.peers.publicIps(), signal);
     this.#topology = topology;
-    joined.teller.warnings(joined.tunnels);
   }
 
   async #followUnderlay(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
     let ground: Ground;
     try {
-      ground = groundOf(facts, joined.config, this.#parts.settings);
+      ground = await this.#ground(facts, joined.config, signal);
     } catch (error) {
       if (!(error instanceof InterfaceError)) throw error;
       this.#logger.warn({ reason: error.message }, 'the underlay is gone; the network stays as it is until it is back');
@@ -349,6 +381,7 @@ export class NetworkRunner {
   }
 
   #announce(joined: Joined): void {
+    this.#remember(joined);
     this.#writeSubnetEnv(joined);
     this.#board.ready = true;
     this.#board.phase = 'running';
@@ -395,7 +428,13 @@ export class NetworkRunner {
         ...(typeof four?.mac !== 'string' ? {} : { mac: four.mac, macs: rememberMac(four.mac, before) }),
         ...(four === undefined ? {} : { device: four.name }),
         ...(typeof six?.mac !== 'string' ? {} : { mac6: six.mac, device6: six.name }),
-        direct: tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
+        // The former ones too, until their routes are gone: this run may end before.
+        direct: [
+          ...new Set([
+            ...tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
+            ...this.#plane.formerDirect,
+          ]),
+        ],
         publicIp: lease.attributes.publicIp,
         subnet: lease.subnet,
         ...(lease.subnet6 === undefined ? {} : { subnet6: lease.subnet6 }),
@@ -405,6 +444,13 @@ export class NetworkRunner {
       // A full disk: the lease still tells MAC and subnet.
       this.#logger.error({ err: error, path: paths.daemonState }, 'MAC and subnet cannot be kept on disk');
     }
+  }
+
+  async #ground(facts: HostFacts, config: NetworkConfig, signal: AbortSignal): Promise<Ground> {
+    const settings = { ...this.#parts.settings, ...this.#addresses };
+    const { ifaceCanReach: to } = settings;
+    const reach = to === undefined ? undefined : await this.#plane.use(signal, (client) => reachOf(client, to));
+    return groundOf(facts, config, settings, reach);
   }
 
   #hostFacts(signal: AbortSignal): Promise<HostFacts> {

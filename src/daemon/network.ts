@@ -26,6 +26,8 @@ export interface Held {
   readonly state: NetworkState;
   /** True where it was not there, or had to be made anew: its tables are empty. */
   readonly made: boolean;
+  /** True where it was there and not what it should be. */
+  readonly mended: boolean;
 }
 
 export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths: Paths, logger: Logger): Promise<Held> {
@@ -41,7 +43,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
   if (held !== undefined && device !== undefined && incompatible(held.spec, spec) === undefined) {
     const state = await adjust(client, held, device, spec, logger);
     remember(paths, state, logger);
-    return { state, made: false };
+    return { state, made: false, mended: state !== held };
   }
   if (held !== undefined) {
     const why = incompatible(held.spec, spec) ?? 'its device is gone';
@@ -52,7 +54,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
   }
   const state = await client.request('network.create', spec);
   remember(paths, state, logger);
-  return { state, made: true };
+  return { state, made: true, mended: held !== undefined };
 }
 
 /** A full disk keeps nobody's traffic waiting; `cleanup` then knows less. */
@@ -104,6 +106,10 @@ function incompatible(held: NetworkSpec, wanted: NetworkSpec): string | undefine
   return taken ? undefined : `udp6zerocsumrx is now ${udp6zerocsumrx}`;
 }
 
+function takesGbp({ gbp = false }: NetworkSpec): boolean {
+  return gbp;
+}
+
 async function adjust(
   client: DataplaneClient,
   held: NetworkState,
@@ -129,6 +135,7 @@ async function adjust(
     ...(held.spec.tunnel_address === spec.tunnel_address || spec.tunnel_address === undefined
       ? {}
       : { tunnel_address: spec.tunnel_address }),
+    ...(takesGbp(held.spec) === takesGbp(spec) ? {} : { gbp: takesGbp(spec) }),
   };
   const changes = Object.entries(update).filter(([name, value]) => name !== 'network' && value !== null);
   if (changes.length === 0) return held;

@@ -10,10 +10,10 @@ import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import { recordNetwork } from '../host/records.ts';
-import type { Prefix } from '../net/prefix.ts';
+import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
-import { planHost, routeOperations } from '../reconcile/host.ts';
+import { planFormer, planHost, routeOperations } from '../reconcile/host.ts';
 import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
 import { Misses } from './misses.ts';
@@ -60,6 +60,10 @@ export interface PlaneOptions {
   /** Networks that the settings declare. */
   readonly links?: Links | undefined;
   readonly logger: Logger;
+  /** Networks of earlier runs whose routes may still lie on the underlay. */
+  readonly formerDirect?: readonly Prefix[];
+  /** Counts the dataplane's notifications. */
+  readonly heard?: (notification: string) => void;
 }
 
 /** Who is told how the plane is. */
@@ -82,6 +86,7 @@ export class Plane {
   #mended = 0;
   #bringing = false;
   readonly #conflicts = new Map<Desired, string>();
+  #formerDirect: readonly Prefix[];
   #mirrorQueued = false;
   /** The host is to be looked at now. */
   #hurry = false;
@@ -92,6 +97,12 @@ export class Plane {
     this.#logger = options.logger;
     this.#board = options.board;
     this.#mirror = new Mirror(options.logger);
+    this.#formerDirect = options.formerDirect ?? [];
+  }
+
+  /** Networks of earlier runs whose routes have not been looked for yet, or that still have some. */
+  get formerDirect(): readonly Prefix[] {
+    return this.#formerDirect;
   }
 
   /** From now on the plane holds this network too. */
@@ -106,6 +117,12 @@ export class Plane {
   /** Tells that no other network will be added. */
   decided(): void {
     this.#decided = true;
+  }
+
+  /** The connection, while there is one that is good. */
+  get client(): DataplaneClient | undefined {
+    const client = this.#session?.client;
+    return client?.failure === undefined ? client : undefined;
   }
 
   /** Ends the connection; the dataplane goes on. */
@@ -256,7 +273,8 @@ export class Plane {
   async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
     const { spec, content } = desired;
     if (spec !== undefined) {
-      const { state, made } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
+      const { state, made, mended } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
+      if (why === 'repair' && (made || mended)) this.#board.repaired(1);
       if (made) await this.#mirror.replayEntries(client, spec.name);
       const current = content !== undefined && state.revisions[spec.owner] === content.peers.revision;
       if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content.peers);
@@ -268,6 +286,29 @@ export class Plane {
   async #dropFormer(client: DataplaneClient): Promise<void> {
     const names = new Set([...this.#networks.map(({ spec }) => spec?.name), ...(this.#options.links?.names ?? [])]);
     await dropFormer(client, names, this.#options.paths, this.#logger);
+    await this.#dropFormerRoutes(client);
+  }
+
+  /** Once it is known what every network wants now. */
+  async #dropFormerRoutes(client: DataplaneClient): Promise<void> {
+    const contents = this.#networks.flatMap(({ content }) => content ?? []);
+    const known = contents.length === this.#networks.length && contents.every(({ complete }) => complete);
+    if (this.#formerDirect.length === 0 || !known) return;
+    const wanted = new Set(contents.flatMap(({ peers }) => peers.routes().map((route) => route.destination)));
+    const facts = await client.request('host.read', { netns: null });
+    const operations = planFormer(facts, this.#formerDirect, wanted);
+    if (operations.length > 0) {
+      this.#logger.warn(
+        { former: this.#formerDirect, routes: operations.length },
+        'direct routes of an earlier configuration are removed',
+      );
+      await this.#changeHost(client, null, [...operations]);
+    }
+    // Leases of an earlier network may still be there, and are used.
+    const current = new Set(contents.map(({ within }) => within));
+    this.#formerDirect = this.#formerDirect.filter(
+      (former) => !current.has(former) && [...wanted].some((destination) => prefixContains(former, destination)),
+    );
   }
 
   async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, peers: PeerState): Promise<void> {
@@ -293,11 +334,8 @@ export class Plane {
 
   async #patchTables(client: DataplaneClient, spec: FedSpec, { peers }: Content, change: PeerChange): Promise<void> {
     const { base, revision, tables } = change;
-    if (base === revision) {
-      // Not an event of the datastore's, which alone gives revisions.
-      if (!change.tablesUnchanged) await this.#replaceTables(client, spec, peers);
-      return;
-    }
+    // The same revision twice: not an event of the datastore's, or a delete that was held back.
+    if (base === revision && change.tablesUnchanged) return;
     try {
       await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
     } catch (error) {
@@ -342,6 +380,10 @@ export class Plane {
       this.#board.repaired(operations.length);
       tellRepairs(this.#logger, spec?.name, operations);
     }
+    await this.#changeHost(client, netns, operations);
+  }
+
+  async #changeHost(client: DataplaneClient, netns: string | null, operations: HostOperation[]): Promise<void> {
     const { errors } = await client.request('host.change', { netns, operations });
     const failures = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
     if (failures.length === 0) return;
@@ -351,6 +393,7 @@ export class Plane {
 
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
+      heard: (notification) => this.#options.heard?.(notification),
       ours: (network) =>
         this.#networks.some(({ spec }) => spec?.name === network) ||
         this.#options.links?.names.includes(network) === true,

@@ -1,9 +1,26 @@
 /** The dataplane's notifications: what the log says of them, and which of them call for action. */
 import type { DataplaneClient } from '../dataplane/client.ts';
+import type { Notifications } from '../dataplane/protocol.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Misses } from './misses.ts';
 
+/** All of them. */
+const NOTIFICATIONS: { readonly [name in keyof Notifications]: true } = {
+  learned: true,
+  moved: true,
+  aged: true,
+  held: true,
+  miss: true,
+  fdb: true,
+  neigh: true,
+  changed: true,
+  link: true,
+  'offload-disabled': true,
+};
+
 export interface SessionListener {
+  /** Any of them. */
+  readonly heard: (notification: string) => void;
   /** True for the network that the datastore feeds. */
   readonly ours: (network: string) => boolean;
   readonly misses: Misses;
@@ -14,6 +31,7 @@ export interface SessionListener {
 }
 
 export function sessionEvents(client: DataplaneClient, logger: Logger, listener: SessionListener): void {
+  for (const name of Object.keys(NOTIFICATIONS) as (keyof Notifications)[]) client.on(name, () => listener.heard(name));
   client.on('changed', (event) => {
     listener.handChanged();
     if (event.what === 'created' || event.what === 'deleted') listener.misses.forget(event.network);

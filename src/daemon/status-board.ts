@@ -1,6 +1,6 @@
 /** What the controller knows of itself, kept by its parts and shown as one value. */
 import type { BadKey, Lease } from '../datastore/types.ts';
-import type { ControllerStatus, LeaseStatus } from './status-types.ts';
+import type { ControllerStatus, LeaseStatus, PeerStatus } from './status-types.ts';
 
 export interface Identity {
   readonly version: string;
@@ -18,15 +18,18 @@ export class StatusBoard {
   leaseLost: string | undefined;
   network: ControllerStatus['network'] = null;
   /** Asked for when somebody looks: a list of thousands is not made for every event. */
-  listPeers: () => readonly LeaseStatus[] = () => [];
+  listPeers: () => readonly PeerStatus[] = () => [];
   peers = 0;
-  warnings: readonly string[] = [];
+  warnings: () => readonly string[] = () => [];
   /** What is wrong with the traffic rules at the moment. */
   ruleWarnings: () => readonly string[] = () => [];
-  badKeys: readonly BadKey[] = [];
+  badKeys: () => readonly BadKey[] = () => [];
+  leaseExpires: () => Date | undefined = () => undefined;
   revision: number | undefined;
   readonly #identity: Identity;
   readonly #started = new Date();
+  /** Types of events are few. */
+  readonly #events = new Map<string, number>();
   #plane: ControllerStatus['plane'];
   #datastore: Pick<ControllerStatus['datastore'], 'state' | 'since' | 'reason'>;
 
@@ -59,6 +62,11 @@ export class StatusBoard {
     this.#plane = { ...this.#plane, repairs: this.#plane.repairs + count };
   }
 
+  /** Counts an event of the datastore's. */
+  heard(type: string): void {
+    this.#events.set(type, (this.#events.get(type) ?? 0) + 1);
+  }
+
   fresh(): void {
     if (this.#datastore.state === 'fresh') return;
     this.#datastore = { state: 'fresh', since: new Date().toISOString(), reason: null };
@@ -72,10 +80,10 @@ export class StatusBoard {
     const shown = this.#showOne();
     const { phase, ready, datastore, lease, leaseLost, network, peers, warnings } = shown;
     const name = this.name ?? null;
-    return {
-      ...shown,
-      networks: [{ name, phase, ready, datastore, lease, leaseLost, network, peers, warnings }],
-    };
+    const leaseExpires = this.leaseExpires()?.toISOString() ?? null;
+    const events = Object.fromEntries(this.#events);
+    const one = { name, phase, ready, datastore, lease, leaseExpires, leaseLost, network, peers, events, warnings };
+    return { ...shown, networks: [one] };
   }
 
   #showOne(): Omit<ControllerStatus, 'networks'> {
@@ -91,19 +99,20 @@ export class StatusBoard {
         source: this.#identity.source,
         ...this.#datastore,
         revision: this.revision ?? null,
-        badKeys: this.badKeys.map(({ key, reason }) => ({ key, reason })),
+        badKeys: this.badKeys().map(({ key, reason }) => ({ key, reason })),
       },
       lease: this.lease === undefined ? null : leaseStatus(this.lease),
       leaseLost: this.leaseLost ?? null,
       network: this.network,
       peers: this.peers,
-      warnings: [...this.warnings, ...this.ruleWarnings()],
+      warnings: [...this.warnings(), ...this.ruleWarnings()],
     };
   }
 }
 
-export function leaseStatus({ key, subnet, attributes }: Lease): LeaseStatus {
-  return { key, subnet, publicIp: attributes.publicIp, mac: attributes.vtepMac ?? null };
+export function leaseStatus({ key, subnet, subnet6, attributes }: Lease): LeaseStatus {
+  const { publicIp, publicIpv6 = null, vtepMac: mac = null, vtepMac6: mac6 = null } = attributes;
+  return { key, subnet, publicIp, mac, subnet6: subnet6 ?? null, publicIpv6, mac6 };
 }
 
 /** The boards of all networks as one status. */

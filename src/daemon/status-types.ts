@@ -6,6 +6,19 @@ export interface LeaseStatus {
   readonly subnet: string;
   readonly publicIp: string;
   readonly mac: string | null;
+  /** The IPv6 half of a lease of a dual-stack network. */
+  readonly subnet6: string | null;
+  readonly publicIpv6: string | null;
+  readonly mac6: string | null;
+}
+
+/** A lease of another host, with where its entries are here. */
+export interface PeerStatus extends LeaseStatus {
+  /** Name of the network, where there are several. */
+  readonly network: string | null;
+  /** The tunnels' devices; null where the network has none for the family. */
+  readonly device: string | null;
+  readonly device6: string | null;
 }
 
 export interface ControllerStatus {
@@ -28,7 +41,7 @@ export interface ControllerStatus {
     readonly deaths: number;
     /** How long traffic stood still at the last death. */
     readonly lastGapMs: number | null;
-    /** Addresses, routes and link states that somebody else had changed and that were put right. */
+    /** Devices, addresses, routes and link states that somebody else had changed and that were put right. */
     readonly repairs: number;
   };
   readonly datastore: {
@@ -73,6 +86,10 @@ export interface NetworkStatus
   > {
   /** As set; `null` where there is only one. */
   readonly name: string | null;
+  /** When our lease ends unless it is kept alive, ISO 8601; null where it has no end or that is not known. */
+  readonly leaseExpires: string | null;
+  /** The datastore's events by type, since the start. */
+  readonly events: Readonly<Record<string, number>>;
 }
 
 /** One MAC or address that no table had an answer for. */
@@ -90,7 +107,7 @@ export interface MissStatus {
 export interface ControllerMethods {
   status: ControllerStatus;
   /** Leases of the other hosts. */
-  leases: readonly LeaseStatus[];
+  leases: readonly PeerStatus[];
   /** What was looked for in vain, the latest first. */
   misses: readonly MissStatus[];
 }

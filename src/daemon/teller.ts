@@ -1,14 +1,27 @@
 /** What status and log say of one network: its events, its warnings, where it is. */
+
+import type { PeerStats } from '../dataplane/protocol.ts';
 import type { DatastoreEvent } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW, UDP } from '../flannel/lease.ts';
 import type { Underlay } from '../host/interface.ts';
 import type { Logger } from '../observe/log.ts';
+import { silenceWarning, silentPeers } from '../observe/silence.ts';
 import type { PeerChange } from '../reconcile/desired.ts';
 import { KeyForm } from './key-form.ts';
 import type { Desired } from './plane.ts';
 import { leaseStatus, type StatusBoard } from './status-board.ts';
+import type { PeerStatus } from './status-types.ts';
 import { containerMtu, type Tunnel } from './tunnel.ts';
+
+/** A TAP does not show the packet mark that the kernel's device puts into the header. */
+export function gbpWarning({ backend }: NetworkConfig): string | undefined {
+  if (!backend.gbp || backend.type === HOST_GW) return undefined;
+  return (
+    'Backend.GBP: group policy headers of other hosts are taken and stripped, this host sends none: ' +
+    'rules on other hosts that go by the group (the packet mark) do not see the group of packets from here'
+  );
+}
 
 export class Teller {
   readonly #board: StatusBoard;
@@ -16,6 +29,9 @@ export class Teller {
   readonly #config: NetworkConfig;
   readonly #form: KeyForm;
   #formWarning: string | undefined;
+  #silence: string | undefined;
+  /** Peers that were silent at the last look. */
+  #silent: ReadonlySet<string> = new Set();
 
   constructor(board: StatusBoard, logger: Logger, config: NetworkConfig) {
     this.#board = board;
@@ -27,6 +43,7 @@ export class Teller {
   /** Status and log of an event. */
   event(event: DatastoreEvent, tunnels: readonly Tunnel[], changes: readonly PeerChange[]): void {
     const board = this.#board;
+    board.heard(event.type);
     switch (event.type) {
       case 'stale':
         board.stale(event.since, event.reason);
@@ -74,22 +91,31 @@ export class Teller {
       if (warning !== undefined && warning !== this.#formWarning) this.#logger.error(warning);
       this.#formWarning = warning;
     }
-    this.warnings(tunnels);
-    const [first] = tunnels;
-    board.badKeys = first?.peers.bad() ?? [];
-    board.peers = first?.peers.peerCount ?? 0;
-    const named = this.#config.backend.type === UDP;
-    board.listPeers = () =>
-      (first?.peers.peers() ?? []).map(({ key, subnet, publicIp, mac = null }) => ({
-        key,
-        subnet,
-        publicIp,
-        mac: named ? null : mac,
-      }));
+    board.peers = tunnels[0]?.peers.peerCount ?? 0;
   }
 
-  warnings(tunnels: readonly Tunnel[]): void {
-    const form = this.#formWarning === undefined ? [] : [this.#formWarning];
+  /** From now on the board speaks of these tunnels. */
+  tunnels(tunnels: readonly Tunnel[]): void {
+    const board = this.#board;
+    board.badKeys = () => tunnels[0]?.peers.bad() ?? [];
+    board.listPeers = () => listPeers(board.name ?? null, tunnels, this.#config.backend.type !== UDP);
+    board.warnings = () => this.#warnings(tunnels);
+  }
+
+  /** What the dataplane has heard of peers. Who is silent twice in a row is told of. */
+  heard(peers: readonly PeerStats[]): void {
+    const silent = silentPeers(peers);
+    const again = silent.filter(({ ip }) => this.#silent.has(ip));
+    this.#silent = new Set(silent.map(({ ip }) => ip));
+    const warning = silenceWarning(again, this.#config.backend.port);
+    if (warning !== undefined && warning !== this.#silence) this.#logger.warn(warning);
+    this.#silence = warning;
+  }
+
+  #warnings(tunnels: readonly Tunnel[]): string[] {
+    const form = [gbpWarning(this.#config), this.#formWarning, this.#silence].filter(
+      (warning) => warning !== undefined,
+    );
     const unreachable =
       this.#config.backend.type === HOST_GW
         ? tunnels.flatMap(({ peers }) => peers.publicIps().filter((ip) => peers.directTo(ip) === undefined))
@@ -103,7 +129,7 @@ export class Teller {
         ? []
         : [`leases of hosts with another backend than ${this.#config.backend.type} are ignored: ${others}`];
     const warnings = tunnels.flatMap(({ peers }) => peers.warnings().map((warning) => warning.message));
-    this.#board.warnings = [...form, ...ignored, ...beyond, ...warnings];
+    return [...form, ...ignored, ...beyond, ...warnings];
   }
 
   network(underlay: Underlay, [first]: readonly Desired[]): void {
@@ -122,4 +148,17 @@ export class Teller {
       local: underlay.address,
     };
   }
+}
+
+/** Of every usable lease both halves. */
+/** With the backend `udp` peers have names in the form of MACs in our tables, which are nobody's business. */
+function listPeers(network: string | null, [four, six]: readonly Tunnel[], haveMacs: boolean): PeerStatus[] {
+  const device = four?.desired.spec?.name ?? null;
+  const device6 = six?.desired.spec?.name ?? null;
+  const halves = new Map((six?.peers.peers() ?? []).map((peer) => [peer.key, peer]));
+  return (four?.peers.peers() ?? []).map(({ key, subnet, publicIp, mac = null }) => {
+    const half = halves.get(key);
+    const { subnet: subnet6 = null, publicIp: publicIpv6 = null, mac: mac6 = null } = half ?? {};
+    return { network, key, subnet, publicIp, mac: haveMacs ? mac : null, subnet6, publicIpv6, mac6, device, device6 };
+  });
 }

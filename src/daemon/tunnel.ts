@@ -106,6 +106,7 @@ export function tunnelSpec(
     maxaddress: 0,
     ...Object.fromEntries(options),
     ...(layer3 ? { layer3 } : {}),
+    ...(backend.gbp ? { gbp: true } : {}),
   };
 }
 

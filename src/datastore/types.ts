@@ -78,6 +78,8 @@ export interface Datastore {
   join(own: OwnHost, signal: AbortSignal): Promise<Lease>;
   /** Events from a snapshot on. Our own lease is among the leases; the consumer leaves it out of the tables. */
   watch(signal: AbortSignal): AsyncIterable<DatastoreEvent>;
+  /** When our lease ends unless it is kept alive; undefined where it has no end or that is not known. */
+  leaseExpires?(): Date | undefined;
   /** Ends connections and timers. The lease is left in place, as flanneld leaves it. */
   stop(): Promise<void>;
 }

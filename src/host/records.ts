@@ -5,9 +5,10 @@
  */
 import { readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Paths } from '../config/paths.ts';
+import { networkPaths, type Paths } from '../config/paths.ts';
 import { errnoOf } from '../dataplane/errors.ts';
 import type { NetworkState } from '../dataplane/protocol.ts';
+import { type Prefix, parsePrefix } from '../net/prefix.ts';
 import { bootId, readIfThere, removeIfThere, writeWhole } from './files.ts';
 
 export interface NetworkRecord {
@@ -76,7 +77,7 @@ export function forgetAllNetworks(paths: Paths): string[] {
   return removed;
 }
 
-export function readDaemonRecord(paths: Paths): DaemonRecord {
+export function readDaemonRecord(paths: Pick<Paths, 'daemonState'>): DaemonRecord {
   const value = parseObject(readIfThere(paths.daemonState)) ?? {};
   const text = (key: Exclude<keyof DaemonRecord, 'macs' | 'direct'>): Partial<DaemonRecord> => {
     const found = value[key];
@@ -106,6 +107,23 @@ export function recordedDaemonNetworks({ stateDir, instance }: Paths): string[] 
   return filesIn(stateDir)
     .filter((file) => file.startsWith(start) && file.endsWith('.json') && !file.endsWith('.leases.json'))
     .map((file) => file.slice(start.length, -'.json'.length));
+}
+
+/** Networks of this instance, of any run, whose routes may lie on the underlay and do not go with a TAP. */
+export function recordedDirect(paths: Paths): Prefix[] {
+  const instance = join(paths.stateDir, `${paths.instance}.json`);
+  const records = [
+    { daemonState: instance },
+    ...recordedDaemonNetworks(paths).map((name) => networkPaths(paths, name)),
+  ];
+  const texts = records.flatMap((record) => readDaemonRecord(record).direct ?? []);
+  return [...new Set(texts)].flatMap((text) => {
+    try {
+      return [parsePrefix(text)];
+    } catch {
+      return [];
+    }
+  });
 }
 
 export function writeDaemonRecord(paths: Paths, record: DaemonRecord): void {

@@ -1,9 +1,10 @@
 /**
- * `/healthz` and `/readyz`. The first says whether this host does its job; it stays 200 while the datastore is away,
+ * `/healthz`, `/readyz` and `/metrics`. The first says whether this host does its job; it stays 200 while the datastore is away,
  * because traffic goes on and a restart would help nobody. The body tells all states apart.
  */
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { ControllerStatus } from '../daemon/status-types.ts';
+import { CONTENT_TYPE } from './exposition.ts';
 
 export interface Health {
   readonly status: 'ok' | 'starting' | 'failing';
@@ -31,20 +32,31 @@ export function healthOf(status: ControllerStatus): Health {
   };
 }
 
-/** Serves both paths until the returned server is closed. Rejects when the port cannot be had. */
-export async function serveHealth(ip: string, port: number, status: () => ControllerStatus): Promise<Server> {
+export interface Told {
+  readonly status: () => ControllerStatus;
+  /** In Prometheus' text format. */
+  readonly metrics: () => Promise<string>;
+}
+
+/** Serves the three paths until the returned server is closed. Rejects when the port cannot be had. */
+export async function serveHealth(ip: string, port: number, { status, metrics }: Told): Promise<Server> {
   const server = createServer(
     { requestTimeout: 5_000, headersTimeout: 5_000, keepAliveTimeout: 1_000 },
     (request, response) => {
-      const path = (request.url ?? '').split('?')[0];
-      const health = healthOf(status());
-      const ok = path === '/healthz' ? health.status !== 'failing' : path === '/readyz' ? health.ready : undefined;
-      if (ok === undefined || (request.method !== 'GET' && request.method !== 'HEAD')) {
+      const path = (request.url ?? '').split('?')[0] ?? '';
+      const known = ['/healthz', '/readyz', '/metrics'].includes(path);
+      if (!known || (request.method !== 'GET' && request.method !== 'HEAD')) {
         response
-          .writeHead(ok === undefined ? 404 : 405, { 'content-type': 'text/plain' })
-          .end('try /healthz or /readyz\n');
+          .writeHead(known ? 405 : 404, { 'content-type': 'text/plain' })
+          .end('try /healthz, /readyz or /metrics\n');
         return;
       }
+      if (path === '/metrics') {
+        void answerMetrics(response, metrics);
+        return;
+      }
+      const health = healthOf(status());
+      const ok = path === '/healthz' ? health.status !== 'failing' : health.ready;
       response.writeHead(ok ? 200 : 503, { 'content-type': 'application/json' }).end(`${JSON.stringify(health)}\n`);
     },
   );
@@ -57,4 +69,14 @@ export async function serveHealth(ip: string, port: number, status: () => Contro
   });
   server.on('error', () => undefined);
   return server;
+}
+
+async function answerMetrics(response: ServerResponse, metrics: () => Promise<string>): Promise<void> {
+  try {
+    const text = await metrics();
+    response.writeHead(200, { 'content-type': CONTENT_TYPE }).end(text);
+  } catch (error) {
+    const text = error instanceof Error ? error.message : String(error);
+    response.writeHead(500, { 'content-type': 'text/plain' }).end(`${text}\n`);
+  }
 }

@@ -37,6 +37,19 @@ export function planHost(facts: HostFacts, desired: DesiredHost): HostPlan {
   return { operations: [...up, ...addresses, ...routes.operations], conflicts: routes.conflicts };
 }
 
+/** Takes away the marked routes to subnets of former networks, but for those that are wanted now. */
+export function planFormer(
+  facts: HostFacts,
+  former: readonly Prefix[],
+  wanted: ReadonlySet<string>,
+): readonly HostOperation[] {
+  const isFormer = (destination: string): boolean =>
+    former.some((prefix) => prefixContains(prefix, destination as Prefix));
+  return facts.routes
+    .filter((fact) => isMarked(fact) && isFormer(fact.destination) && !wanted.has(fact.destination))
+    .map(({ dev, destination, via, metric }) => deletion(dev ?? '', destination, via, metric));
+}
+
 /** The operations for a difference that is already known; deletions come first, a replaced route needs none. */
 export function routeOperations(
   dev: string | undefined,
@@ -84,17 +97,18 @@ function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan
   const additions: HostOperation[] = [];
   const conflicts: string[] = [];
   const kept = new Set<RouteFacts>();
+  const wanted = new Set(desired.routes.map((route) => route.destination));
+  // A direct route of a lease outside the network is ours while it is wanted.
+  const isOurs = (fact: RouteFacts): boolean =>
+    isMarked(fact) && (isWithin(fact, desired) || wanted.has(fact.destination as Prefix));
   for (const route of desired.routes) {
     const dev = deviceOf(route, desired.dev);
     const metric = defaultMetric(route.destination);
     const rivals = (byDestination.get(route.destination) ?? []).filter((fact) => fact.metric === metric);
-    const other = rivals.find((fact) => fact.dev !== dev && !isOurs(fact, desired));
+    const other = rivals.find((fact) => fact.dev !== dev && !isOurs(fact));
     const equal = rivals.find(
       (fact) =>
-        fact.dev === dev &&
-        isOurs(fact, desired) &&
-        (fact.via ?? undefined) === route.via &&
-        fact.onlink === route.onlink,
+        fact.dev === dev && isOurs(fact) && (fact.via ?? undefined) === route.via && fact.onlink === route.onlink,
     );
     if (equal !== undefined) {
       kept.add(equal);
@@ -110,15 +124,18 @@ function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan
     }
   }
   for (const fact of held) {
-    if (isOurs(fact, desired) && !kept.has(fact)) {
+    if (isOurs(fact) && !kept.has(fact)) {
       deletions.push(deletion(fact.dev ?? '', fact.destination, fact.via, fact.metric));
     }
   }
   return { operations: [...deletions, ...additions], conflicts };
 }
 
-function isOurs(fact: RouteFacts, { dev, within }: DesiredHost): boolean {
-  if (fact.protocol !== ROUTE_PROTOCOL || fact.dev === null) return false;
+function isMarked(fact: RouteFacts): boolean {
+  return fact.protocol === ROUTE_PROTOCOL && fact.dev !== null;
+}
+
+function isWithin(fact: RouteFacts, { dev, within }: DesiredHost): boolean {
   return fact.dev === dev || (within !== undefined && prefixContains(within, fact.destination as Prefix));
 }
 

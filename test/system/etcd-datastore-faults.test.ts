@@ -67,6 +67,31 @@ describe('etcd datastore under faults', { skip, concurrency: false, timeout: 600
     );
   }
 
+  it('an outage is waited out with growing pauses: few attempts, ever fewer, and then all is followed again', async () => {
+    const etcd = await etcdWithNetwork();
+    const proxy = await proxyTo(etcd);
+    const host = await hostAt([proxy.endpoint]).watchFromSnapshot();
+    const cpu = process.cpuUsage();
+    const began = performance.now();
+    const attempts = async (ms: number): Promise<number> => {
+      const before = proxy.accepted;
+      await sleep(ms);
+      return proxy.accepted - before;
+    };
+    proxy.refuse();
+    const first = await attempts(2_500);
+    const second = await attempts(5_000);
+    const { user, system } = process.cpuUsage(cpu);
+    // flanneld took two CPUs for good (flannel issues 1830, 2171).
+    const share = (user + system) / 1_000 / (performance.now() - began);
+    assert.ok(first <= 12, `${first} attempts in the first 2.5 s`);
+    assert.ok(second <= first, `${second} attempts in the next 5 s, after ${first} in 2.5 s`);
+    assert.ok(share < 0.5, `${Math.round(share * 100)} % of a CPU`);
+    await etcd.put(`/net/subnets/${key(1)}`, value(1));
+    proxy.pass();
+    await assertEqualToEtcd(host, etcd);
+  });
+
   it('a connection cut again and again while events are replayed loses none and doubles none', async () => {
     const etcd = await etcdWithNetwork();
     const proxy = await proxyTo(etcd);

@@ -4,9 +4,9 @@ import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing, assertTcp } from './lib/checks.ts';
-import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
+import { Cluster, leaseKey, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { eventually } from './lib/exec.ts';
+import { type Background, eventually } from './lib/exec.ts';
 import type { VtepdHost } from './lib/vtepd.ts';
 
 /** The underlay is looked at every 5 s, routes every 10 s. */
@@ -18,7 +18,7 @@ async function start(backend: object) {
   const cluster = await Cluster.start(bed);
   await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify({ Network: NETWORK, Backend: backend }));
   const [onA] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
-  return { bed, a, b, cluster, onA: onA.vtepd };
+  return { bed, a, b, cluster, onA: onA.vtepd, daemonA: onA.daemon };
 }
 
 const routeTo = (from: BedHost, to: BedHost): Promise<string> => from.ns.exec(['ip', 'route', 'show', to.subnet]);
@@ -28,9 +28,10 @@ describe('DirectRouting', { skip: await withoutEtcd() }, () => {
   let a: BedHost;
   let b: BedHost;
   let onA: VtepdHost;
+  let daemonA: Background;
 
   before(async () => {
-    ({ bed, a, b, onA } = await start({ Type: 'vxlan', VNI: 3, Port: 4789, DirectRouting: true }));
+    ({ bed, a, b, onA, daemonA } = await start({ Type: 'vxlan', VNI: 3, Port: 4789, DirectRouting: true }));
     await bed.underlay.exec(['sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv4.conf.all.send_redirects=0']);
     await bed.underlay.exec(['sysctl', '-qw', 'net.ipv4.conf.ul0.send_redirects=0']);
   });
@@ -55,11 +56,13 @@ describe('DirectRouting', { skip: await withoutEtcd() }, () => {
     await assertPing(a, b);
   });
 
-  test('a direct route that somebody deletes is back within seconds, and that is counted', async () => {
-    await a.ns.ip(`route del ${b.subnet}`);
+  test('a direct route that an underlay which flaps takes away is back within seconds, told and counted', async () => {
+    await a.ns.ip('link set eth0 down', 'link set eth0 up');
+    assert.equal((await routeTo(a, b)).trim(), '');
     await eventually('the route is back', async () => /dev eth0/.test(await routeTo(a, b)), FOLLOWED);
     const { controller } = await onA.status();
     assert.ok(controller.running && controller.plane.repairs >= 1);
+    assert.match(daemonA.output, /put right: route 10\.246\.13\.0\/24 was missing or another on eth0/);
     await assertPing(a, b);
   });
 });
@@ -70,9 +73,10 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
   let b: BedHost;
   let cluster: Cluster;
   let onA: VtepdHost;
+  let daemonA: Background;
 
   before(async () => {
-    ({ bed, a, b, cluster, onA } = await start({ Type: 'host-gw' }));
+    ({ bed, a, b, cluster, onA, daemonA } = await start({ Type: 'host-gw' }));
   });
   after(() => bed?.destroy());
 
@@ -113,6 +117,26 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
       },
       FOLLOWED,
     );
+  });
+
+  test('a network that is another at the next start: routes of the old one whose leases are gone go', async () => {
+    const gone = { base: '10.246.88.0' };
+    const show = (subnet: string) => a.ns.exec(['ip', 'route', 'show', subnet]);
+    await cluster.etcdctl(
+      'put',
+      leaseKey(gone),
+      '{"PublicIP":"10.245.1.88","PublicIPv6":null,"BackendType":"host-gw"}',
+    );
+    await eventually('the route is there', async () => /via 10\.245\.1\.88/.test(await show('10.246.88.0/24')));
+    await daemonA.stop();
+    await cluster.deleteLease(gone);
+    const config = { Network: '10.247.0.0/16', Backend: { Type: 'host-gw' } };
+    await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
+    daemonA = (await cluster.addVtepd(a)).daemon;
+    assert.equal((await show('10.246.88.0/24')).trim(), '');
+    assert.match(daemonA.output, /direct routes of an earlier configuration are removed/);
+    // The other host has not been restarted; its lease is still there.
+    assert.match(await routeTo(a, b), /via 10\.245\.1\.4 dev eth0/);
   });
 
   test('cleanup takes the routes away', async () => {

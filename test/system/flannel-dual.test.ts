@@ -1,13 +1,14 @@
 /** A dual-stack network: two devices, one key for both subnets, and both families through their own tunnel. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join as path } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
 import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import { eventually } from './lib/exec.ts';
-import { readEnvFile, type VtepdHost } from './lib/vtepd.ts';
+import { readEnvFile, VtepdHost } from './lib/vtepd.ts';
 
 const CONFIG = {
   Network: NETWORK,
@@ -39,10 +40,12 @@ describe('a dual-stack network', { skip: await withoutEtcd() }, () => {
   });
   after(() => bed?.destroy());
 
+  const leaseOf = ({ host, subnet6 }: { host: BedHost; subnet6: string }): Promise<string> =>
+    cluster.etcdctl('get', `${PREFIX}/subnets/${host.base}-24&${subnet6.replace('/', '-')}`, '--print-value-only');
+
   test('key and value are those of flannel, byte for byte, and the MACs differ', async () => {
     for (const { host, subnet6 } of hosts) {
-      const key = `${PREFIX}/subnets/${host.base}-24&${subnet6.replace('/', '-')}`;
-      const value = await cluster.etcdctl('get', key, '--print-value-only');
+      const value = await leaseOf({ host, subnet6 });
       const [four = '', six = ''] = [...value.matchAll(/"VtepMAC":"([0-9a-f:]{17})"/g)].map((match) => match[1]);
       assert.notEqual(four, six);
       assert.equal(
@@ -71,6 +74,24 @@ describe('a dual-stack network', { skip: await withoutEtcd() }, () => {
     await a.host.container.exec(['ping', '-6', '-c', '3', '-W', '2', `${b.base6}2`]);
     // 40 of IPv6 and 8 of ICMPv6 make 1430.
     await b.host.container.exec(['ping', '-6', '-c', '3', '-W', '2', '-M', 'do', '-s', '1382', `${a.base6}2`]);
+  });
+
+  test('peers, lease list and status show both families', async () => {
+    const [a, b] = hosts;
+    assert.ok(a !== undefined && b !== undefined);
+    const [, four = '', six = ''] = /"VtepMAC":"(.{17})".*"VtepMAC":"(.{17})"/.exec(await leaseOf(b)) ?? [];
+    const peers = await a.vtepd.json<{ network: string; ip: string; subnet: string; mac: string }[]>('peers');
+    assert.deepEqual(peers.map(({ network, ip, subnet, mac }) => [network, ip, subnet, mac].join(' ')).sort(), [
+      `flannel-v6.3 ${b.host.ipv6} ${b.subnet6} ${six}`,
+      `flannel.3 ${b.host.ipv4} ${b.host.subnet} ${four}`,
+    ]);
+    const status = await a.vtepd.cli('status');
+    assert.match(
+      status,
+      new RegExp(`^lease +${a.host.subnet} at ${a.host.ipv4}, .*, ${a.subnet6} at ${a.host.ipv6}, `, 'm'),
+    );
+    const leases = await a.vtepd.json<{ subnet6: string }[]>('lease', 'list');
+    assert.deepEqual(leases.map(({ subnet6 }) => subnet6).sort(), [a.subnet6, b.subnet6].sort());
   });
 
   test('a restart keeps both subnets and both MACs', async () => {
@@ -118,5 +139,34 @@ describe('a dual-stack key in an IPv4 network, which wedges every flanneld', { s
     assert.ok(controller.running);
     assert.match(controller.warnings.join(), /10\.246\.91\.0-24&fd00:246:0:91::-64 have an IPv6 subnet/);
     await assertPing(a, b);
+  });
+});
+
+describe('a dual-stack network from a file', () => {
+  let bed: Bed;
+  let a: BedHost;
+  let b: BedHost;
+
+  before(async () => {
+    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
+    [a, b] = [bed.host('a'), bed.host('b')];
+    const hosts = [a, b].map(({ ipv4, ipv6, subnet, label }) => {
+      return { publicIP: ipv4, subnet, publicIPv6: ipv6, subnet6: `fd00:246:0:${label}::/64` };
+    });
+    await writeFile(path(bed.dir, 'hosts.json'), JSON.stringify({ network: CONFIG, hosts }));
+    for (const host of [a, b]) {
+      const vtepd = await VtepdHost.on(host);
+      await vtepd.isRunning(vtepd.run('--file', path(bed.dir, 'hosts.json'), '--iface', 'eth0'));
+      const net6 = `fd00:246:0:${host.label}::`;
+      await host.ns.ip(`addr add ${net6}1/64 dev br0 nodad`);
+      await host.container.ip(`addr add ${net6}2/64 dev eth0 nodad`, `route add default via ${net6}1`);
+    }
+  });
+  after(() => bed?.destroy());
+
+  test('containers reach each other in both families, each through its own tunnel', async () => {
+    await assertPing(a, b);
+    await a.container.exec(['ping', '-6', '-c', '3', '-i', '0.05', '-W', '2', 'fd00:246:0:b::2']);
+    assert.match(await a.ns.exec(['ip', '-6', 'route', 'show', 'fd00:246:0:b::/64']), /via .* dev flannel-v6\.3/);
   });
 });

@@ -37,16 +37,15 @@ describe('three hosts that start at one moment', { skip: await withoutEtcd() }, 
     for (const from of [a, b, c]) for (const to of [a, b, c]) if (from !== to) await assertPing(from, to);
   });
 
-  test('the own key deleted under a 100/s ping: the same subnet again, before a second is over', async () => {
+  test('the own key deleted under a 100/s ping: the same subnet again, no packet lost', async () => {
     const value = await cluster.lease(a);
     const pings = startPing(a.container, b.address);
     await cluster.deleteLease(a);
     await eventually('the lease is back', async () => (await cluster.lease(a)) === value);
     await eventually('all is well', isFollowed);
-    // Peers let go of a host whose key is gone, as flannel's do; this host itself changes nothing.
+    // This host changes nothing, and its peers have a grace before they let go of a host whose key is gone.
     const result = await pings.stop();
-    assert.ok(result.longestGapMs < 1_000, result.text);
-    await assertPing(a, b);
+    assert.equal(result.received, result.sent, result.text);
   });
 
   test('etcd stopped, started and compacted under a 100/s ping: no packet lost, what changed is followed', async () => {

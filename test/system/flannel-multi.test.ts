@@ -76,6 +76,14 @@ describe('a host in three networks', { skip: await withoutEtcd() }, () => {
         ['plain', true, 1, null],
       ],
     );
+    const text = await daemons.get(a)?.vtepd.cli('status');
+    for (const name of NAMES)
+      assert.match(text ?? '', new RegExp(`^joined +${name}: ready\n^datastore .*\n^lease +10.`, 'm'));
+    const peers = await daemons.get(a)?.vtepd.json<{ network: string; subnet: string }[]>('peers');
+    assert.deepEqual(peers?.map(({ network, subnet }) => [network, subnet.replace(/\.\d+\.0\/24$/, '')]).sort(), [
+      ['flannel.5', '10.250'],
+      ['flannel.6', '10.251'],
+    ]);
   });
 
   test('a restart keeps every lease, device and subnet file; a network left out is removed', async () => {
@@ -96,6 +104,7 @@ describe('a host in three networks', { skip: await withoutEtcd() }, () => {
     await running?.vtepd.isRunning(daemon);
     assert.doesNotMatch(await links(), /flannel\.5/);
     assert.match(await links(), /flannel\.6/);
+    assert.doesNotMatch(await a.ns.exec(['ip', 'route']), /10\.252\.\d+\.0\/24 via/);
     await daemon.stop();
   });
 });

@@ -1,6 +1,7 @@
 /** What others do to our device, our routes and the underlay is put right or followed, and told. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
@@ -63,15 +64,19 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
   });
 
   test('a MAC that systemd or NetworkManager changes is set back to the one in the lease', async () => {
+    const before = await repairs();
     const mac = /"VtepMAC":"([0-9a-f:]{17})"/.exec((await cluster.lease(a)) ?? '')?.[1] ?? '';
     await a.ns.ip('link set flannel.3 address 0e:00:00:00:00:77');
     await eventually('the MAC is back', async () => (await show('link', 'show', 'flannel.3')).includes(mac), SOON);
     assert.equal(await cluster.lease(a), leaseValue(a.ipv4, 3, mac));
     await assertPing(a, b);
+    assert.match(daemonA.output, /differs from what it should be and is put right/);
+    assert.ok((await repairs()) > before);
   });
 
   test('a device that is renamed, or deleted, is made again with its MAC, address and routes', async () => {
     const lease = await cluster.lease(a);
+    const before = await repairs();
     await a.ns.ip('link set flannel.3 down', 'link set flannel.3 name other0');
     await eventually('the device is there', async () => /flannel\.3/.test(await show('route')), SOON);
     await assertPing(a, b);
@@ -79,6 +84,17 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
     await eventually('the device is there', async () => /dev flannel\.3/.test(await show('route')), SOON);
     assert.equal(await cluster.lease(a), lease);
     await assertPing(a, b);
+    assert.equal(daemonA.output.match(/the network is made anew/g)?.length, 2);
+    assert.ok((await repairs()) >= before + 2);
+  });
+
+  test('an underlay that flaps: traffic is back with it, and nothing of ours had to be put right', async () => {
+    const before = await repairs();
+    for (let flaps = 0; flaps < 3; flaps++) await a.ns.ip('link set eth0 down', 'link set eth0 up');
+    await assertPing(a, b);
+    assert.match(await show('route'), /10\.246\.13\.0\/24 via 10\.246\.13\.0 dev flannel\.3/);
+    assert.equal(await repairs(), before);
+    assert.doesNotMatch(daemonA.output, /underlay has changed/);
   });
 
   test("the underlay's MTU is followed, on the device and in subnet.env", async () => {
@@ -89,6 +105,10 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
       SOON,
     );
     assert.match(await show('link', 'show', 'flannel.3'), / mtu 1350 /);
+    assert.match(
+      daemonA.output,
+      /"now":\{"underlay":\{"name":"eth0","mtu":1400,[^\n]*the underlay has changed and is followed/,
+    );
     await assertPing(a, b);
     await a.ns.ip('link set eth0 mtu 1500');
     await eventually('the old MTU', async () => / mtu 1450 /.test(await show('link', 'show', 'flannel.3')), SOON);
@@ -103,6 +123,7 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
       async () => (await cluster.lease(a)) === before.replace('10.245.1.3', '10.245.1.33'),
       { timeoutMs: 60_000 },
     );
+    assert.match(daemonA.output, /"publicIp":"10\.245\.1\.33"[^\n]*our lease names the new address/);
     await assertPing(a, b);
     await assertPing(b, a);
   });
@@ -115,5 +136,26 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
     ({ daemon: daemonA } = await cluster.addVtepd(a));
     assert.equal(await cluster.lease(a), before.replace('10.245.1.33', '10.245.1.34'));
     await assertPing(a, b);
+  });
+
+  test('behind a NAT whose address changes: the settings file and SIGHUP, without a restart', async () => {
+    const before = (await cluster.lease(a)) ?? '';
+    const file = join(a.dir, 'vtepd.yaml');
+    await daemonA.stop();
+    await writeFile(file, 'public-ip: 203.0.113.7\n');
+    ({ daemon: daemonA } = await cluster.addVtepd(a, '--config', file));
+    assert.equal(await cluster.lease(a), before.replace('10.245.1.34', '203.0.113.7'));
+    await writeFile(file, 'public-ip: nonsense\n');
+    process.kill(daemonA.pid, 'SIGHUP');
+    await daemonA.waitFor(/they are not usable/);
+    await writeFile(file, 'public-ip: 203.0.113.8\nlog-level: warn\n');
+    process.kill(daemonA.pid, 'SIGHUP');
+    await eventually(
+      'the lease names the new address',
+      async () => (await cluster.lease(a)) === before.replace('10.245.1.34', '203.0.113.8'),
+      SOON,
+    );
+    assert.match(daemonA.output, /other settings than public-ip and public-ipv6 have changed as well/);
+    assert.ok(daemonA.running);
   });
 });

@@ -7,6 +7,7 @@ import { type NetworkConfig, parseNetworkConfig } from '../../flannel/config.ts'
 import type { Datastore, DatastoreEvent, Lease, OwnHost } from '../types.ts';
 import { Claimer } from './claim.ts';
 import { EtcdError } from './errors.ts';
+import { expiryOf } from './etcd-lease.ts';
 import { EventQueue } from './event-queue.ts';
 import { LeaseKeeper } from './keeper.ts';
 import { Keys } from './keys.ts';
@@ -185,6 +186,13 @@ export class EtcdDatastore implements Datastore {
       leaseLost: this.#keeper?.lost,
       reservation: this.#keeper?.etcdLease.id === 0n,
     };
+  }
+
+  leaseExpires(): Date | undefined {
+    const keeper = this.#keeper;
+    if (keeper === undefined || keeper.lost !== undefined) return undefined;
+    const ms = expiryOf(keeper.etcdLease) - performance.now();
+    return Number.isFinite(ms) ? new Date(Date.now() + ms) : undefined;
   }
 
   async stop(): Promise<void> {

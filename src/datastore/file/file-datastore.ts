@@ -81,6 +81,13 @@ export class FileDatastore implements Datastore {
         `${this.path} lists no host with our PublicIP ${publicIp}: add it under hosts, or set --public-ip to the one that is listed`,
       );
     }
+    const { publicIpv6 } = own.attributes;
+    if (publicIpv6 !== lease.attributes.publicIpv6) {
+      throw new HostsFileError(
+        'HOSTS_FILE_NO_OWN_HOST',
+        `${this.path}: our host has the publicIPv6 ${lease.attributes.publicIpv6}, and this host's is ${publicIpv6}: correct the file, or set --public-ipv6`,
+      );
+    }
     this.joined = lease;
     return lease;
   }

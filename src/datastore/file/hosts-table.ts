@@ -2,14 +2,14 @@
  * The hosts file as a value: the network in flannel's words and the hosts with their subnets. Pure; docs/file-datastore.md
  * is the form in full. Everything is checked before anything is used, and every problem has its line and column.
  */
-import { fitsConfig } from '../../flannel/allocate.ts';
-import { type NetworkConfig, networkConfigOf } from '../../flannel/config.ts';
+import { fitsConfig, fitsRange6 } from '../../flannel/allocate.ts';
+import { type Ipv6Range, type NetworkConfig, networkConfigOf } from '../../flannel/config.ts';
 import { FlannelError } from '../../flannel/errors.ts';
 import { describe } from '../../flannel/go-json.ts';
 import { VXLAN } from '../../flannel/lease.ts';
 import { formatSubnetKey } from '../../flannel/subnet-key.ts';
 import { AddressError, quote } from '../../net/errors.ts';
-import { type Ipv4, ipv4ToNumber, parseIpv4 } from '../../net/ip.ts';
+import { type Ip, type Ipv4, type Ipv6, ipv4ToNumber, parseIpv4, parseIpv6 } from '../../net/ip.ts';
 import { deriveMac, isUnicastMac, type Mac, parseMac } from '../../net/mac.ts';
 import { type Prefix, parsePrefix, prefixContains, prefixLength, prefixOf } from '../../net/prefix.ts';
 import type { Lease } from '../types.ts';
@@ -29,7 +29,7 @@ export interface HostsTable {
 export const HOSTS_MAX = 100_000;
 
 /** The MAC of a host that the file names none for: the same on every host that reads the file. */
-export function deriveVtepMac(vni: number, publicIp: Ipv4): Mac {
+export function deriveVtepMac(vni: number, publicIp: Ip): Mac {
   return deriveMac(`vtepd ${vni} ${publicIp}`);
 }
 
@@ -76,7 +76,7 @@ const EXAMPLE: Readonly<Record<string, string>> = {
   hosts: '"hosts:" and below it "- { publicIP: 10.245.1.3, subnet: 10.246.30.0/24 }" for each host',
 };
 const SECTIONS = Object.keys(EXAMPLE);
-const HOST_FIELDS = ['publicIP', 'subnet', 'mac'];
+const HOST_FIELDS = ['publicIP', 'subnet', 'mac', 'publicIPv6', 'subnet6', 'mac6'];
 
 /** Reads the parts of one file and gathers what is wrong with them. */
 class Reader {
@@ -99,13 +99,7 @@ class Reader {
 
   network(value: unknown): NetworkConfig | undefined {
     try {
-      const config = networkConfigOf(value);
-      if (config.ipv6 === undefined) return config;
-      this.refuse(
-        ['network', 'EnableIPv6'],
-        'network EnableIPv6: is true, which only etcd serves yet: set it to false',
-      );
-      return undefined;
+      return networkConfigOf(value);
     } catch (error) {
       if (!(error instanceof FlannelError)) throw error;
       this.refuse(['network', ...error.field.split('.').filter((word) => word !== '')], `network ${error.message}`);
@@ -133,26 +127,54 @@ class Reader {
     const publicIp = this.field(fields, path, 'publicIP', true, readPublicIp);
     const subnet = this.field(fields, path, 'subnet', true, (text) => readSubnet(text, config));
     const given = this.field(fields, path, 'mac', false, readVtepMac);
+    const six = this.half(fields, path, config);
     if (publicIp === undefined || subnet === undefined || given === REFUSED) return;
-    if (publicIp === REFUSED || subnet === REFUSED) return;
+    if (publicIp === REFUSED || subnet === REFUSED || six === REFUSED) return;
     const { type, vni } = config.backend;
-    const mac = given ?? deriveVtepMac(vni, publicIp);
-    const tunnel = type === VXLAN ? { vtepMac: mac, vni } : {};
-    const attributes = { publicIp, backendType: type, ...tunnel };
-    const clash = list.add({ key: formatSubnetKey(subnet), subnet, attributes }, path);
+    const isVxlan = type === VXLAN;
+    const attributes = {
+      publicIp,
+      backendType: type,
+      ...(isVxlan ? { vtepMac: given ?? deriveVtepMac(vni, publicIp), vni } : {}),
+      ...(six === undefined ? {} : { publicIpv6: six.publicIp }),
+      ...(six !== undefined && isVxlan ? { vtepMac6: six.mac ?? deriveVtepMac(vni, six.publicIp) } : {}),
+    };
+    const subnets = six === undefined ? { subnet } : { subnet, subnet6: six.subnet };
+    const clash = list.add({ key: formatSubnetKey(subnet, six?.subnet), ...subnets, attributes }, path);
     for (const { field, message } of clash) this.refuse([...path, field], message);
+  }
+
+  /** The IPv6 half of a host, which every host of a dual-stack network has and no other. */
+  private half(
+    fields: Map<string, unknown>,
+    path: ValuePath,
+    { ipv6 }: NetworkConfig,
+  ): Half | undefined | typeof REFUSED {
+    if (ipv6 === undefined) {
+      const extra = ['publicIPv6', 'subnet6', 'mac6'].filter((name) => fields.has(name));
+      for (const name of extra) {
+        this.refuse([...path, name], `${name} is for a network with EnableIPv6: leave it out, or set EnableIPv6`);
+      }
+      return extra.length === 0 ? undefined : REFUSED;
+    }
+    const publicIp = this.field(fields, path, 'publicIPv6', true, readPublicIpv6);
+    const subnet = this.field(fields, path, 'subnet6', true, (text) => readSubnet6(text, ipv6));
+    const mac = this.field(fields, path, 'mac6', false, readVtepMac);
+    if (publicIp === undefined || publicIp === REFUSED || subnet === undefined || subnet === REFUSED) return REFUSED;
+    return mac === REFUSED ? REFUSED : { publicIp, subnet, mac };
   }
 
   /** A tunnel address inside a host's subnet would send the tunnel's own packets into the tunnel. */
   private underlayInside(list: HostList, config: NetworkConfig): void {
-    for (const [publicIp, path] of list.paths) {
-      const subnet = prefixOf(publicIp, config.subnetLen);
-      const key = formatSubnetKey(subnet);
-      if (list.leases.has(key)) {
-        this.refuse(
-          [...path, 'publicIP'],
-          `publicIP ${publicIp} lies inside the subnet ${subnet} of the overlay: move one`,
-        );
+    const check = (path: ValuePath, field: string, ip: Ip, length: number): void => {
+      const subnet = prefixOf(ip, length);
+      if (!list.bySubnet.has(subnet)) return;
+      this.refuse([...path, field], `${field} ${ip} lies inside the subnet ${subnet} of the overlay: move one`);
+    };
+    for (const [{ publicIp, publicIpv6 }, path] of list.paths) {
+      check(path, 'publicIP', publicIp, config.subnetLen);
+      if (publicIpv6 !== undefined && config.ipv6 !== undefined) {
+        check(path, 'publicIPv6', publicIpv6, config.ipv6.subnetLen);
       }
     }
   }
@@ -202,6 +224,12 @@ class Reader {
   }
 }
 
+interface Half {
+  readonly publicIp: Ipv6;
+  readonly subnet: Prefix;
+  readonly mac: Mac | undefined;
+}
+
 /** Stands for a field that is there and unusable; its problem is noted already. */
 const REFUSED = Symbol('refused');
 
@@ -209,26 +237,38 @@ const REFUSED = Symbol('refused');
 class HostList {
   readonly leases = new Map<string, Lease>();
   readonly byPublicIp = new Map<string, Lease>();
-  readonly paths = new Map<Ipv4, ValuePath>();
+  readonly bySubnet = new Map<Prefix, Lease>();
+  readonly paths = new Map<Lease['attributes'], ValuePath>();
+  private readonly byPublicIpv6 = new Map<string, Lease>();
   private readonly byMac = new Map<string, Lease>();
 
   add(lease: Lease, path: ValuePath): { field: string; message: string }[] {
-    const { publicIp, vtepMac } = lease.attributes;
+    const { attributes, subnet, subnet6 } = lease;
+    const { publicIp, publicIpv6, vtepMac, vtepMac6 } = attributes;
     const clashes: { field: string; message: string }[] = [];
     const check = (field: string, value: string, holder: Lease | undefined) => {
       if (holder === undefined) return;
-      const whose = field === 'publicIP' ? `the host with ${holder.subnet}` : `host ${holder.attributes.publicIp}`;
+      const whose = field.startsWith('publicIP')
+        ? `the host with ${holder.subnet}`
+        : `host ${holder.attributes.publicIp}`;
       clashes.push({ field, message: `${field} ${value} is already that of ${whose}: each host needs its own` });
     };
     check('publicIP', publicIp, this.byPublicIp.get(publicIp));
-    // All subnets have the network's one length: to overlap is to be equal.
-    check('subnet', lease.subnet, this.leases.get(lease.key));
+    if (publicIpv6 !== undefined) check('publicIPv6', publicIpv6, this.byPublicIpv6.get(publicIpv6));
+    // All subnets of a family have the network's one length: to overlap is to be equal.
+    check('subnet', subnet, this.bySubnet.get(subnet));
+    if (subnet6 !== undefined) check('subnet6', subnet6, this.bySubnet.get(subnet6));
     if (clashes.length === 0 && vtepMac !== undefined) check('mac', vtepMac, this.byMac.get(vtepMac));
+    if (clashes.length === 0 && vtepMac6 !== undefined) {
+      check('mac6', vtepMac6, vtepMac6 === vtepMac ? lease : this.byMac.get(vtepMac6));
+    }
     if (clashes.length > 0) return clashes;
     this.leases.set(lease.key, lease);
     this.byPublicIp.set(publicIp, lease);
-    if (vtepMac !== undefined) this.byMac.set(vtepMac, lease);
-    this.paths.set(publicIp, path);
+    if (publicIpv6 !== undefined) this.byPublicIpv6.set(publicIpv6, lease);
+    for (const prefix of [subnet, subnet6]) if (prefix !== undefined) this.bySubnet.set(prefix, lease);
+    for (const mac of [vtepMac, vtepMac6]) if (mac !== undefined) this.byMac.set(mac, lease);
+    this.paths.set(attributes, path);
     return clashes;
   }
 }
@@ -257,6 +297,22 @@ function readSubnet(text: string, config: NetworkConfig): Prefix {
   }
   const range = `${subnetMin} to ${subnetMax}`;
   throw new RangeError(`${subnet} lies outside SubnetMin to SubnetMax (${range}): write another, or widen the range`);
+}
+
+/** Loopback, link-local and multicast addresses are no way to a host. */
+function readPublicIpv6(text: string): Ipv6 {
+  const publicIp = parseIpv6(text);
+  if (!/^(?:::1?$|ff|fe[89ab])/.test(publicIp)) return publicIp;
+  throw new RangeError(`${publicIp} is not the address of a host: write the host's underlay IPv6 address`);
+}
+
+function readSubnet6(text: string, range: Ipv6Range): Prefix {
+  const subnet = parsePrefix(text);
+  if (fitsRange6(range, subnet)) return subnet;
+  const { network, subnetLen, subnetMin, subnetMax } = range;
+  throw new RangeError(
+    `${subnet} is no /${subnetLen} of the network ${network} from ${subnetMin} to ${subnetMax}: write one that is`,
+  );
 }
 
 function readVtepMac(text: string): Mac {

@@ -125,6 +125,10 @@ export class RememberedDatastore implements Datastore {
     }
   }
 
+  leaseExpires(): Date | undefined {
+    return this.#memory === undefined ? this.#inner.leaseExpires?.() : undefined;
+  }
+
   async stop(): Promise<void> {
     this.#recorder.stop();
     await this.#inner.stop();

@@ -48,7 +48,8 @@ test('what cannot be read keeps its name and owner, and comes last', () => {
 });
 
 test('a lease is named by key, subnet and PublicIP, not by a part of them', () => {
-  const row = controllerRow({ key: '10.246.9.0-24', subnet: '10.246.9.0/24', publicIp: '10.245.1.9', mac: null });
+  const none = { mac: null, subnet6: null, publicIpv6: null, mac6: null };
+  const row = controllerRow({ key: '10.246.9.0-24', subnet: '10.246.9.0/24', publicIp: '10.245.1.9', ...none });
   for (const word of ['10.246.9.0-24', '10.246.9.0/24', '10.245.1.9']) assert.deepEqual(named([row], word), [row]);
   for (const word of ['10.246.9.0', '10.245.1', '']) assert.deepEqual(named([row], word), []);
 });

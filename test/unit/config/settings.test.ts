@@ -6,7 +6,7 @@ import { after, test } from 'node:test';
 import { parseArguments } from '../../../src/cli/arguments.ts';
 import { RUN_OPTIONS } from '../../../src/config/options.ts';
 import { loadSettings, type Settings, SettingsError } from '../../../src/config/settings.ts';
-import { parseIpv6 } from '../../../src/net/ip.ts';
+import { parseIpv4, parseIpv6 } from '../../../src/net/ip.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vtepd-settings-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -46,6 +46,8 @@ const DEFAULTS: Settings = {
     renewMarginMinutes: 60,
   },
   iface: [],
+  ifaceRegex: [],
+  ifaceCanReach: undefined,
   publicIp: undefined,
   publicIpv6: undefined,
   subnetFile: '/run/flannel/subnet.env',
@@ -85,6 +87,9 @@ const EACH: [string, string, Partial<Settings>][] = [
   ['subnet-lease-renew-margin', '1439', etcd({ renewMarginMinutes: 1439 })],
   ['iface', 'eth0', { iface: ['eth0'] }],
   ['iface', '10.245.1.3', { iface: ['10.245.1.3'] }],
+  ['iface', 'FD00::1', { iface: ['fd00::1'] }],
+  ['iface-regex', '^eth[0-9]{1,2}$', { ifaceRegex: ['^eth[0-9]{1,2}$'] }],
+  ['iface-can-reach', '192.0.2.1', { ifaceCanReach: parseIpv4('192.0.2.1') }],
   ['public-ip', '192.0.2.1', { publicIp: '192.0.2.1' as NonNullable<Settings['publicIp']> }],
   ['subnet-file', '/x/subnet.env', { subnetFile: '/x/subnet.env' }],
   ['healthz-port', '8080', { healthz: { ip: '0.0.0.0', port: 8080 } }],
@@ -168,8 +173,9 @@ const REFUSED: [string, Record<string, string>, RegExp][] = [
   ['-v x', {}, /^v \(flag --v\)/],
   ['', { FLANNELD_IP_MASQ: 'yes' }, /ip-masq \(environment FLANNELD_IP_MASQ\): "yes" is not true or false/],
   ['--iptables-resync 0', {}, /iptables-resync .* is not a number from 1 to 3600/],
-  ['--iface-regex eth.*', {}, /iface-regex .*not served yet/],
-  ['--iface-can-reach 1.1.1.1', {}, /iface-can-reach .*not served yet/],
+  ['--iface-regex [[:alpha:]]+0', {}, /iface-regex \(flag --iface-regex\): .*\[\[: is not served/],
+  ['--iface-regex eth(', {}, /iface-regex .*Unterminated group/],
+  ['--iface-can-reach eth0', {}, /iface-can-reach .*eth0/],
   ['--kube-subnet-mgr', {}, /kube-subnet-mgr .*not served yet/],
   ['--public-ipv6 10.0.0.1', {}, /public-ipv6 .*is not an IPv6 address/],
   ['--config /nonexistent/x', {}, /config: cannot be read/],

@@ -35,7 +35,8 @@ test("a dead holder's lock is taken over, also when its process id was given to 
 
 test('the controller tells its state on its socket, and nobody is there when it has ended', async () => {
   const board = new StatusBoard({ version: '1', instance: 'socket', source: 'file' });
-  const leases = [{ key: 'k', subnet: '10.246.13.0/24', publicIp: '10.245.1.4', mac: null }];
+  const none = { mac: null, network: null, subnet6: null, publicIpv6: null, mac6: null, device6: null };
+  const leases = [{ key: 'k', subnet: '10.246.13.0/24', publicIp: '10.245.1.4', device: 'flannel.1', ...none }];
   assert.equal(await askController(paths('socket')), undefined);
   const server = await serveController(paths('socket'), {
     status: () => board.show(),

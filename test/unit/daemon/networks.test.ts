@@ -138,7 +138,7 @@ test('several networks: one status, ready when all are, every warning under its 
   );
   assert.ok(blue !== undefined && red !== undefined);
   blue.ready = true;
-  red.warnings = ['something'];
+  red.warnings = () => ['something'];
   red.leaseLost = 'deleted';
   const status = showAll([blue, red]);
   assert.deepEqual([status.ready, status.leaseLost, status.warnings], [false, 'deleted', ['network red: something']]);

@@ -58,6 +58,25 @@ test('the public IP alone chooses the interface; beside an interface it may be o
   });
 });
 
+test('an IPv6 address names its interface; a regular expression takes addresses first, then names', () => {
+  assert.equal(choose(['fd00::1']).address, '198.51.100.1');
+  const match = (...ifaceRegex: string[]) => chooseUnderlay(HOST, { iface: ['eth9'], ifaceRegex });
+  assert.deepEqual(match('eth|^198'), {
+    name: 'eth1',
+    mtu: 9000,
+    address: '198.51.100.1',
+    publicIp: '198.51.100.1',
+  });
+  assert.equal(match('^ETH', '(?i)^ETH').name, 'eth0');
+  assert.throws(() => match('^wlan'), /nothing matches \^wlan \(there are lo 127\.0\.0\.1, eth0 169\.254\.7\.7/);
+});
+
+test('what the kernel would send by, with the source address that it would take', () => {
+  const reach = { to: parseIpv4('192.0.2.77'), dev: 'eth0', source: '192.0.2.10' };
+  assert.equal(chooseUnderlay(HOST, { iface: ['eth9'], reach }).address, '192.0.2.10');
+  assert.throws(() => chooseUnderlay(HOST, { iface: [], reach: { to: reach.to } }), /no route leads to 192\.0\.2\.77/);
+});
+
 test('what cannot be had is told with what there is', () => {
   assert.throws(
     () => choose(['eth9', 'eth2']),

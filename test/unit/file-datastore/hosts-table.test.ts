@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { HostsFileError } from '../../../src/datastore/file/errors.ts';
 import { deriveVtepMac, HOSTS_MAX, readHostsTable } from '../../../src/datastore/file/hosts-table.ts';
-import { numberToIpv4, parseIpv4 } from '../../../src/net/ip.ts';
+import { numberToIpv4, parseIpv4, parseIpv6 } from '../../../src/net/ip.ts';
 
 const NETWORK = `network:
   Network: 10.246.0.0/16
@@ -256,4 +256,54 @@ test('20,000 hosts', () => {
   );
   const text = `network: { Network: 10.0.0.0/8, Backend: { Type: vxlan } }\nhosts:\n${lines.join('')}`;
   assert.equal(readHostsTable(text, 'FILE').leases.size, 20_000);
+});
+
+const DUAL = `network:
+  Network: 10.246.0.0/16
+  EnableIPv6: true
+  IPv6Network: fd00:246::/48
+  Backend: { Type: vxlan }
+hosts:
+  - publicIP: 10.245.1.3
+    subnet: 10.246.30.0/24
+    publicIPv6: fd00:245::3
+    subnet6: fd00:246:0:a::/64
+`;
+
+test('a dual-stack host has both halves, and a MAC for each', () => {
+  const [lease] = readHostsTable(DUAL, 'FILE').leases.values();
+  assert.deepEqual(lease, {
+    key: '10.246.30.0-24&fd00:246:0:a::-64',
+    subnet: '10.246.30.0/24',
+    subnet6: 'fd00:246:0:a::/64',
+    attributes: {
+      publicIp: '10.245.1.3',
+      backendType: 'vxlan',
+      vtepMac: deriveVtepMac(1, parseIpv4('10.245.1.3')),
+      vni: 1,
+      publicIpv6: 'fd00:245::3',
+      vtepMac6: deriveVtepMac(1, parseIpv6('fd00:245::3')),
+    },
+  });
+});
+
+test('what is wrong with an IPv6 half is named', () => {
+  const second = (six: string) => `${DUAL}  - { publicIP: 10.245.1.4, subnet: 10.246.13.0/24, ${six} }\n`;
+  for (const [text, message] of [
+    [second('publicIPv6: fd00:245::4'), /subnet6 is missing/],
+    [second('publicIPv6: fd00:245::3, subnet6: "fd00:246:0:b::/64"'), /publicIPv6 fd00:245::3 is already that of/],
+    [second('publicIPv6: fd00:245::4, subnet6: "fd00:246:0:a::/64"'), /subnet6 fd00:246:0:a::\/64 is already that of/],
+    [
+      second('publicIPv6: fd00:245::4, subnet6: "fd00:247:0:b::/64"'),
+      /subnet6 .* is no \/64 of the network fd00:246::\/48/,
+    ],
+    [second('publicIPv6: fe80::4, subnet6: "fd00:246:0:b::/64"'), /publicIPv6 fe80::4 is not the address of a host/],
+    [
+      second('publicIPv6: "fd00:246:0:b::4", subnet6: "fd00:246:0:b::/64"'),
+      /lies inside the subnet fd00:246:0:b::\/64/,
+    ],
+    [DUAL.replace('EnableIPv6: true', 'EnableIPv6: false'), /publicIPv6 is for a network with EnableIPv6/],
+  ] as const) {
+    assert.match(refusal(text), message);
+  }
 });

@@ -40,9 +40,11 @@ test('different warnings do not limit each other, and nothing below a warning is
   assert.deepEqual([lines[0]?.level, lines[1]?.level], ['error', 'info']);
 });
 
+const tell = (board: StatusBoard) => ({ status: () => board.show(), metrics: async () => 'up 1\n' });
+
 test('/healthz and /readyz: starting, running, dataplane gone, lease lost, datastore away', async () => {
   const board = new StatusBoard({ version: '1', instance: 'test', source: 'etcd' });
-  const server = await serveHealth('127.0.0.1', 0, () => board.show());
+  const server = await serveHealth('127.0.0.1', 0, tell(board));
   const { port } = server.address() as AddressInfo;
   const get = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`);
@@ -65,7 +67,8 @@ test('/healthz and /readyz: starting, running, dataplane gone, lease lost, datas
     board.leaseLost = 'expired';
     const lost = await get('/healthz');
     assert.deepEqual([lost.code, lost.body.lease, lost.body.lease_reason], [503, 'lost', 'expired']);
-    assert.equal((await get('/metrics')).code, 404);
+    assert.deepEqual(await get('/metrics'), { code: 200, body: 'up 1\n' });
+    assert.equal((await get('/')).code, 404);
   } finally {
     await new Promise((resolve) => server.close(resolve));
   }
@@ -73,10 +76,10 @@ test('/healthz and /readyz: starting, running, dataplane gone, lease lost, datas
 
 test('a port that cannot be had is named with its settings', async () => {
   const board = new StatusBoard({ version: '1', instance: 'test', source: 'etcd' });
-  const server = await serveHealth('127.0.0.1', 0, () => board.show());
+  const server = await serveHealth('127.0.0.1', 0, tell(board));
   const { port } = server.address() as AddressInfo;
   await assert.rejects(
-    serveHealth('127.0.0.1', port, () => board.show()),
+    serveHealth('127.0.0.1', port, tell(board)),
     new RegExp(`healthz-ip 127\\.0\\.0\\.1 healthz-port ${port}: .*EADDRINUSE`),
   );
   await new Promise((resolve) => server.close(resolve));

@@ -5,7 +5,7 @@ import { ROUTE_PROTOCOL } from '../../../src/dataplane/protocol.ts';
 import { parseIp } from '../../../src/net/ip.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
 import type { DesiredRoute } from '../../../src/reconcile/desired.ts';
-import { planHost, routeOperations } from '../../../src/reconcile/host.ts';
+import { planFormer, planHost, routeOperations } from '../../../src/reconcile/host.ts';
 
 const DEV = 'flannel.1';
 
@@ -177,4 +177,27 @@ test('a network without a device has direct routes only', () => {
     [['route.replace', 'eth0']],
     'the one takes the place of the other without a gap',
   );
+});
+
+test('a direct route of a lease outside the network is ours while it is wanted', () => {
+  const within = parsePrefix('10.247.0.0/16');
+  const routes = [{ ...peer('10.246.13.0/24'), via: parseIp('10.245.1.4'), onlink: false, dev: 'eth0' }];
+  const held = route('10.246.13.0/24', { dev: 'eth0', via: '10.245.1.4', onlink: false });
+  assert.deepEqual(planHost(facts([], [held]), { within, addresses: [], routes }), { operations: [], conflicts: [] });
+});
+
+test('marked routes of former networks go, but for those that are wanted; others are nobody of ours', () => {
+  const direct = { dev: 'eth0', via: '10.245.1.4', onlink: false };
+  const host = facts(
+    [],
+    [
+      route('10.246.13.0/24', direct),
+      route('10.246.14.0/24', direct),
+      route('10.246.15.0/24', { ...direct, protocol: 4 }),
+      route('10.248.16.0/24', direct),
+    ],
+  );
+  assert.deepEqual(planFormer(host, [parsePrefix('10.246.0.0/16')], new Set(['10.246.14.0/24'])), [
+    { op: 'route.del', dev: 'eth0', destination: '10.246.13.0/24', via: '10.245.1.4', metric: 0 },
+  ]);
 });
