@@ -133,12 +133,15 @@ fn program(framing: Framing) -> Vec<Insn> {
     let v6_rest = [set(R8, 40), byte(network + 6)];
     let v4 = [&v4_addresses[..], &v4_rest, &ports, &finish].concat();
     let v6 = [&v6_addresses[..], &v6_rest, &ports, &finish].concat();
+    let start = [mov(R6, R1), set(R7, MIX)];
     let leave = [set(R0, 0), insn(0x95, 0, 0, 0, 0)];
-    let choice = match framing {
-        Framing::Ethernet => [&[half(12), if_is(0x86dd, 3 + v4.len() as i16), if_is(0x0800, 2)][..], &leave].concat(),
-        Framing::Bare => [&[byte(0), and(R0, 0xf0), if_is(0x40, 2)][..], &leave].concat(),
-    };
-    [&[mov(R6, R1), set(R7, MIX)][..], &choice, &v4, &v6].concat()
+    match framing {
+        Framing::Ethernet => {
+            let choice = [half(12), if_is(0x86dd, 3 + v4.len() as i16), if_is(0x0800, 2)];
+            [&start[..], &choice, &leave, &v4, &v6].concat()
+        }
+        Framing::Bare => [&start[..], &[byte(0), and(R0, 0xf0), if_is(0x40, 2)], &leave, &v4].concat(),
+    }
 }
 
 fn load(kind: u32, framing: Framing) -> io::Result<OwnedFd> {
