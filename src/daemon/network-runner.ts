@@ -10,8 +10,9 @@ import type { Datastore, DatastoreEvent, Lease } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
-import { writeWhole } from '../host/files.ts';
+import { readIfThere, writeWhole } from '../host/files.ts';
 import { InterfaceError } from '../host/interface.ts';
+import { KeptFiles } from '../host/kept-files.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
 import type { Family, Ipv4, Ipv6 } from '../net/ip.ts';
@@ -53,6 +54,7 @@ export interface NetworkOptions {
   readonly board: StatusBoard;
   /** Of the namespace that the network's device is in; absent where nobody is to touch the firewall. */
   readonly rules?: RulesKeeper;
+  readonly files?: KeptFiles;
 }
 
 /** What a network needs of its daemon. */
@@ -81,6 +83,7 @@ export class NetworkRunner {
   readonly #logger: Logger;
   readonly #board: StatusBoard;
   readonly #plane: Plane;
+  readonly #files: KeptFiles;
   /** Events and looks at the underlay change the same things. */
   readonly #serial = new Serial();
   #topology = '';
@@ -91,6 +94,8 @@ export class NetworkRunner {
     this.#logger = parts.logger;
     this.#board = parts.board;
     this.#plane = parts.plane;
+    this.#files = parts.files ?? new KeptFiles(parts.logger);
+    this.#board.fileWarnings = () => this.#files.warnings;
   }
 
   /** Runs until `signal` aborts; rejects when it cannot go on. */
@@ -264,6 +269,7 @@ export class NetworkRunner {
   }
 
   async #lookOnce(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
+    this.#files.retry();
     await this.#followUnderlay(facts, joined, signal);
     const topology = topologyOf(facts);
     if (topology === this.#topology) return;
@@ -337,8 +343,13 @@ export class NetworkRunner {
     }
   }
 
+  /** Ready is who has an environment file with the truth in it. */
   #announce(joined: Joined): void {
-    this.#writeSubnetEnv(joined);
+    this.#writeSubnetEnv(joined, () => this.#isReady(joined));
+  }
+
+  #isReady(joined: Joined): void {
+    if (this.#board.ready) return;
     this.#board.ready = true;
     this.#board.phase = 'running';
     this.#logger.info(
@@ -360,25 +371,39 @@ export class NetworkRunner {
     joined.masquerades = rules?.masquerades ?? false;
   }
 
-  #writeSubnetEnv({ config, lease, ground, masquerades }: Joined): void {
+  #writeSubnetEnv(joined: Joined, then = (): void => undefined): void {
+    const { subnetFile } = this.#parts.settings;
+    this.#files.keep(subnetFile, 'who starts containers does not know their subnet', () => {
+      const text = this.#subnetEnv(joined);
+      try {
+        writeWhole(subnetFile, text);
+      } catch (error) {
+        // A disk without room for a second copy may hold the right one.
+        if (readIfThere(subnetFile) !== text) throw error;
+      }
+      then();
+    });
+  }
+
+  #subnetEnv({ config, lease, ground, masquerades }: Joined): string {
     const six =
       config.ipv6 === undefined || lease.subnet6 === undefined
         ? {}
         : { network6: config.ipv6.network, subnet6: lease.subnet6 };
-    const text = formatSubnetEnv({
+    return formatSubnetEnv({
       network: config.network,
       subnet: lease.subnet,
       ...six,
       mtu: containerMtu(config, ground.underlay.mtu),
       ipMasq: masquerades,
     });
-    writeWhole(this.#parts.settings.subnetFile, text);
   }
 
-  #remember({ lease, tunnels }: Joined): void {
+  #remember(joined: Joined): void {
     const { paths, settings } = this.#parts;
-    const [four, six] = tunnels.map(({ desired }) => desired.spec);
-    try {
+    this.#files.keep(paths.daemonState, 'MAC and subnet are known to the lease alone', () => {
+      const { lease, tunnels } = joined;
+      const [four, six] = tunnels.map(({ desired }) => desired.spec);
       const before = readDaemonRecord(paths);
       writeDaemonRecord(paths, {
         ...(four === undefined ? {} : { mac: four.mac, macs: rememberMac(four.mac, before), device: four.name }),
@@ -389,10 +414,7 @@ export class NetworkRunner {
         ...(lease.subnet6 === undefined ? {} : { subnet6: lease.subnet6 }),
         subnetFile: settings.subnetFile,
       });
-    } catch (error) {
-      // A full disk: the lease still tells MAC and subnet.
-      this.#logger.error({ err: error, path: paths.daemonState }, 'MAC and subnet cannot be kept on disk');
-    }
+    });
   }
 
   #hostFacts(signal: AbortSignal): Promise<HostFacts> {

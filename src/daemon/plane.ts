@@ -9,13 +9,12 @@ import { type DataplaneClient, DataplaneError } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
-import { recordNetwork } from '../host/records.ts';
 import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
 import { planHost, routeOperations } from '../reconcile/host.ts';
 import { Mirror } from './mirror.ts';
-import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
+import { dropFormer, type FedSpec, holdNetwork, remember } from './network.ts';
 import { tellRepairs } from './repairs.ts';
 import { pause, Serial } from './serial.ts';
 import { sessionEvents } from './session-events.ts';
@@ -192,7 +191,7 @@ export class Plane {
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
-      for (const state of await this.#mirror.replayNetworks(client)) recordNetwork(this.#options.paths, state);
+      for (const state of await this.#mirror.replayNetworks(client)) remember(this.#options.paths, state, this.#logger);
     }
     await this.#mirror.refresh(client);
     if (gap !== undefined) {
