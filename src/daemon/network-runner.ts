@@ -114,15 +114,14 @@ export class NetworkRunner {
 
   async #join(signal: AbortSignal): Promise<Joined> {
     const { settings, paths, datastore } = this.#parts;
-    const facts = await this.#hostFacts(signal);
+    // A dataplane first, which may have to be started.
+    await this.#hostFacts(signal);
     this.#board.phase = 'config';
     const config = await datastore.config(signal);
     this.#refuse(config);
     this.#board.phase = 'interface';
-    const ground = groundOf(facts, config, settings);
-    this.#logger.info(ground, 'underlay chosen');
+    const { facts, ground, ownLease } = await this.#whereWeAre(config, signal);
     const { publicIp } = ground.underlay;
-    const ownLease = await datastore.ownLease(publicIp, signal);
     const record = readDaemonRecord(paths);
     const previous = previousSubnets(settings.subnetFile, record);
     this.#board.phase = 'network';
@@ -165,6 +164,20 @@ export class NetworkRunner {
     this.#remember(joined);
     await this.#rule(joined);
     return joined;
+  }
+
+  /** The host as it is, and the lease with its address. The datastore may let us wait while the address changes. */
+  async #whereWeAre(config: NetworkConfig, signal: AbortSignal) {
+    const { settings, datastore } = this.#parts;
+    for (;;) {
+      const facts = await this.#hostFacts(signal);
+      const ground = groundOf(facts, config, settings);
+      this.#logger.info(ground, 'underlay chosen');
+      const ownLease = await datastore.ownLease(ground.underlay.publicIp, signal);
+      const now = groundOf(await this.#hostFacts(signal), config, settings);
+      if (JSON.stringify(now) === JSON.stringify(ground)) return { facts, ground, ownLease };
+      this.#logger.warn({ before: ground, now }, 'the underlay has changed while the datastore was asked');
+    }
   }
 
   #refuse(config: NetworkConfig): void {

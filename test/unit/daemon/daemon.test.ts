@@ -534,3 +534,33 @@ test('what is not served in the network configuration is refused by name', async
   await assert.rejects(bed.running, /Backend\.GBP, which is not served yet/);
   assert.deepEqual(bed.log, ['config', 'stop']);
 });
+
+test('an address that changes while the datastore lets us wait is seen before anything is made', async () => {
+  const moved = '192.0.2.99';
+  const bed = await start({
+    prepare: ({ datastore, facts }) => {
+      const [before] = facts.links.flatMap(({ addresses }) =>
+        addresses.filter(({ address }) => /^10\.245/.test(address)),
+      );
+      assert.ok(before !== undefined);
+      const ask = datastore.ownLease.bind(datastore);
+      datastore.ownLease = async () => {
+        Object.assign(before, { address: `${moved}/24` });
+        return ask();
+      };
+    },
+  });
+  await ready(bed);
+  assert.equal(bed.datastore.joinedWith?.attributes.publicIp, moved);
+  assert.equal(held(bed).state.spec.local, moved);
+});
+
+test('an environment file that cannot be written keeps us from being ready, and nothing else', async () => {
+  // Nobody makes files in /proc.
+  const bed = await start({ settings: { subnetFile: '/proc/subnet.env' } });
+  bed.datastore.say(snapshot(5, PEER));
+  await until('tables are in', () => (bed.plane.networks.get(DEVICE)?.fdb.length ?? 0) > 0);
+  await until('a warning', () => bed.board.show().warnings.some((text) => /subnet\.env cannot be written/.test(text)));
+  assert.equal(bed.board.ready, false);
+  assert.deepEqual(bed.log, ['config', 'join']);
+});
