@@ -2,9 +2,20 @@
 # `npm run bench -- OPTIONS`: installs and builds what is missing, then measures. `npm run bench -- --help` says what there is.
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
 
+main=main.ts
+[ "${1:-}" != scale ] || main=scale/main.ts
 for word in "$@"; do
-  case $word in -h | --help) exec node --import tsx bench/main.ts --help ;; esac
+  case $word in -h | --help) exec node --import tsx "bench/$main" --help ;; esac
 done
+
+if [ "${1:-}" = scale ]; then
+  {
+    bash scripts/setup.sh test
+    use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh test"
+    bash scripts/build.sh --no-setup
+  } >&2
+  exec node --import tsx bench/scale/main.ts "$@"
+fi
 
 # With --json, standard output is the result and nothing else.
 {
