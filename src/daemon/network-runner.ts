@@ -55,6 +55,8 @@ export interface NetworkOptions {
   /** Of the namespace that the network's device is in; absent where nobody is to touch the firewall. */
   readonly rules?: RulesKeeper;
   readonly files?: KeptFiles;
+  /** How often the underlay is looked at; 5 s if left out. */
+  readonly lookMs?: number;
 }
 
 /** What a network needs of its daemon. */
@@ -73,7 +75,11 @@ interface Joined {
   readonly tunnels: readonly Tunnel[];
   readonly teller: Teller;
   readonly macs: readonly Mac[] | undefined;
+  /** What everything is to stand on. */
   ground: Ground;
+  /** What our lease tells peers, and whether all else stands on `ground`: a change may be under way, or have failed. */
+  published: Ground;
+  settled: boolean;
   lease: Lease;
   masquerades: boolean;
 }
@@ -159,7 +165,8 @@ export class NetworkRunner {
     this.#board.lease = lease;
     this.#logger.info({ lease: leaseStatus(lease) }, 'lease held');
     const tunnels = desired.map((each, index) => this.#tunnel(each, index === 0 ? 4 : 6, config, lease));
-    const joined: Joined = { config, tunnels, teller, macs, ground, lease, masquerades: false };
+    const stands = { ground, published: ground, settled: true };
+    const joined: Joined = { config, tunnels, teller, macs, ...stands, lease, masquerades: false };
     this.#useMacOf(lease, tunnels);
     this.#remember(joined);
     await this.#rule(joined);
@@ -224,7 +231,7 @@ export class NetworkRunner {
       for (const [index, { desired }] of joined.tunnels.entries()) {
         const change = changes[index];
         if (change === undefined || (event.type !== 'snapshot' && !hasEffect(change))) continue;
-        await this.#plane.apply(desired, change, event.type === 'snapshot', signal);
+        await this.#plane.apply(desired, event.type === 'snapshot' ? 'whole' : change, signal);
       }
     }
   }
@@ -237,7 +244,8 @@ export class NetworkRunner {
     await this.#rule(joined);
     for (const { desired, family } of joined.tunnels) {
       desired.content.addresses = addressesOf(lease, family, desired);
-      await this.#plane.bring(desired, signal);
+      // At this moment our address may be gone, or the device be somebody's toy: no reason to end.
+      await this.#plane.apply(desired, 'whole', signal);
     }
     if (this.#board.ready) this.#writeSubnetEnv(joined);
   }
@@ -263,17 +271,16 @@ export class NetworkRunner {
     if (!hasEffect(change)) return;
     const { added, removed } = change.routes;
     this.#logger.info({ added, removed }, 'the way to peers has changed');
-    await this.#plane.apply(desired, change, false, signal);
+    await this.#plane.apply(desired, change, signal);
   }
 
   /** Looks at the underlay now and then, until `signal` aborts. */
   async #look(joined: Joined, signal: AbortSignal): Promise<void> {
     for (;;) {
-      await pause(LOOK_MS, signal);
+      await pause(this.#parts.lookMs ?? LOOK_MS, signal);
       if (signal.aborted) return;
       try {
-        const facts = await this.#hostFacts(signal);
-        await this.#serial.run(() => this.#lookOnce(facts, joined, signal));
+        await this.#serial.run(async () => this.#lookOnce(await this.#hostFacts(signal), joined, signal));
       } catch (error) {
         if (signal.aborted) return;
         this.#logger.error({ err: error }, 'the underlay has changed and could not be followed; trying again');
@@ -301,12 +308,14 @@ export class NetworkRunner {
       return;
     }
     const now = JSON.stringify(ground);
-    const same = now === JSON.stringify(joined.ground);
-    const settled = now === this.#moving;
+    const same = joined.settled && now === JSON.stringify(joined.ground);
+    const again = now === this.#moving;
     this.#moving = same ? '' : now;
-    if (same || !settled) return;
+    if (same || !again) return;
     this.#logger.warn({ before: joined.ground, now: ground }, 'the underlay has changed and is followed');
-    const before = joined.ground;
+    // From here on: the address may change back before etcd has taken the new one.
+    joined.ground = ground;
+    joined.settled = false;
     for (const { desired, family } of joined.tunnels) {
       if (desired.spec === undefined) continue;
       const { owner, mac } = desired.spec;
@@ -315,16 +324,16 @@ export class NetworkRunner {
     }
     const desired = joined.tunnels.map((tunnel) => tunnel.desired);
     joined.teller.network(ground.underlay, desired);
-    if (isMoved(before, ground)) await this.#republish(joined, before, ground, signal);
-    joined.ground = ground;
+    if (isMoved(joined.published, ground)) await this.#republish(joined, ground, signal);
+    joined.settled = true;
     this.#moving = '';
     this.#remember(joined);
     if (this.#board.ready) this.#writeSubnetEnv(joined);
   }
 
   /** Peers send to the PublicIP in our lease: the new one has to be there. */
-  async #republish(joined: Joined, before: Ground, ground: Ground, signal: AbortSignal): Promise<void> {
-    const { lease, config, tunnels, macs } = joined;
+  async #republish(joined: Joined, ground: Ground, signal: AbortSignal): Promise<void> {
+    const { lease, config, tunnels, macs, published } = joined;
     const attributes = attributesOf(
       config,
       ground,
@@ -336,10 +345,11 @@ export class NetworkRunner {
         previousSubnet: lease.subnet,
         previousSubnet6: lease.subnet6,
         ourMacs: macs,
-        formerPublicIps: [before.underlay.publicIp],
+        formerPublicIps: [published.underlay.publicIp],
       },
       signal,
     );
+    joined.published = ground;
     this.#logger.warn({ lease: leaseStatus(now) }, 'our lease names the new address');
     for (const { peers, family, desired } of tunnels) peers.setOwn(ownOf(now, family, desired));
     await this.#useLease(now, joined, signal);

@@ -167,14 +167,17 @@ export class Plane {
     await this.use(signal, (client) => this.#bring(client, [desired], 'change'));
   }
 
-  /** Applies a change of the peers. A dataplane that is not there now gets the whole state when it comes. */
-  async apply(desired: Desired, change: PeerChange, whole: boolean, signal: AbortSignal): Promise<void> {
+  /**
+   * Applies a change of the peers, or everything. A dataplane that is not there now gets the whole state when it comes;
+   * what fails is made good later.
+   */
+  async apply(desired: Desired, change: PeerChange | 'whole', signal: AbortSignal): Promise<void> {
     const session = this.#session;
     if (session === undefined || session.client.failure !== undefined) return;
     const { client } = session;
     try {
       await this.#serial.run(() =>
-        whole ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
+        change === 'whole' ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
       );
     } catch (error) {
       if (signal.aborted) return;

@@ -32,7 +32,10 @@ export async function assertEqualToEtcd(
       return last.length === 0;
     },
     { timeoutMs, everyMs: 300 },
-  ).catch((cause: unknown) => assert.fail(`${cause instanceof Error ? cause.message : cause}:\n${last.join('\n')}`));
+  ).catch((error: Error) => {
+    const thrown = error.cause instanceof Error ? error.cause.message : '';
+    assert.fail([error.message, ...last, thrown].join('\n'));
+  });
 }
 
 /** What is not as etcd says, in words. */

@@ -123,6 +123,7 @@ async function start(given: Start = {}): Promise<Bed> {
   const bed: { plane: FakeDataplane } = { plane };
   const daemon = new Daemon({
     settings,
+    lookMs: 20,
     paths,
     datastore,
     board,
@@ -540,7 +541,7 @@ test('an address that changes while the datastore lets us wait is seen before an
   const bed = await start({
     prepare: ({ datastore, facts }) => {
       const [before] = facts.links.flatMap(({ addresses }) =>
-        addresses.filter(({ address }) => /^10\.245/.test(address)),
+        addresses.filter(({ address }) => address.startsWith('10.245')),
       );
       assert.ok(before !== undefined);
       const ask = datastore.ownLease.bind(datastore);
@@ -563,4 +564,36 @@ test('an environment file that cannot be written keeps us from being ready, and 
   await until('a warning', () => bed.board.show().warnings.some((text) => /subnet\.env cannot be written/.test(text)));
   assert.equal(bed.board.ready, false);
   assert.deepEqual(bed.log, ['config', 'join']);
+});
+
+test('an address that changes, and back before the datastore has the new one, ends with everything on the first', async () => {
+  const bed = await start();
+  await ready(bed);
+  const [address] = bed.facts.links.flatMap(({ addresses }) =>
+    addresses.filter((each) => each.address.startsWith('10.245')),
+  );
+  assert.ok(address !== undefined);
+  const local = () => bed.plane.networks.get(DEVICE)?.state.spec.local;
+  let away: (() => void) | undefined;
+  const join = bed.datastore.join.bind(bed.datastore);
+  bed.datastore.join = async (own) => {
+    await new Promise<void>((resolve) => {
+      away = resolve;
+    });
+    bed.datastore.join = join;
+    return join(own);
+  };
+  Object.assign(address, { address: '10.245.1.99/24' });
+  await until('the datastore is told of the change', () => away !== undefined);
+  assert.equal(local(), '10.245.1.99');
+  Object.assign(address, { address: '10.245.1.3/24' });
+  // As the dataplane refuses an address that the host no longer has.
+  bed.plane.refuse.set('network.list', 'EADDRNOTAVAIL');
+  away?.();
+  await until('the lease names the second address', () => bed.board.lease?.attributes.publicIp === '10.245.1.99');
+  await sleep(50);
+  bed.plane.refuse.clear();
+  await until('the lease names the first address', () => bed.board.lease?.attributes.publicIp === '10.245.1.3');
+  await until('and the device stands on it', () => local() === '10.245.1.3');
+  assert.deepEqual(bed.datastore.joinedWith?.formerPublicIps, ['10.245.1.99']);
 });
