@@ -17,6 +17,7 @@ export interface DaemonOptions extends NetworkOptions {
   /** Dataplanes to put the state into, one after the other. */
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly logger: Logger;
+  readonly reconcileMs?: number | undefined;
   /** Called once, when the environment files of all networks are written. */
   readonly onReady?: () => void;
 }
@@ -36,6 +37,7 @@ export class Daemon {
       paths: options.paths,
       sessions: options.sessions,
       logger: options.logger,
+      reconcileMs: options.reconcileMs,
       board: {
         planeUp: (pid, gapMs) => {
           for (const board of boards) board.planeUp(pid, gapMs);

@@ -47,6 +47,8 @@ export interface Content {
   addresses: readonly string[];
   /** The first snapshot is in: before it, empty tables would be a lie. */
   complete: boolean;
+  /** Revision of the tables that the dataplane took last. That of `peers` is ahead of it while a change waits its turn. */
+  sent?: number;
 }
 
 export interface PlaneOptions {
@@ -55,6 +57,8 @@ export interface PlaneOptions {
   readonly sessions: (signal: AbortSignal) => AsyncIterable<Session>;
   readonly board: PlaneBoard;
   readonly logger: Logger;
+  /** How often the host is compared without an occasion; 10 s if left out. */
+  readonly reconcileMs?: number | undefined;
 }
 
 /** Who is told how the plane is. */
@@ -76,6 +80,8 @@ export class Plane {
   #mended = 0;
   #bringing = false;
   readonly #conflicts = new Map<Desired, string>();
+  /** Changes that wait for their turn. */
+  readonly #coming = new Map<Desired, PeerChange>();
   #mirrorQueued = false;
   /** The host is to be looked at now. */
   #hurry = false;
@@ -130,11 +136,12 @@ export class Plane {
 
   /** Compares and puts right, now and then and soon after something went wrong, until `signal` aborts. */
   async repair(signal: AbortSignal): Promise<void> {
+    const { reconcileMs = RECONCILE_MS } = this.#options;
     while (!signal.aborted) {
       const woken = new Promise<void>((resolve) => {
         this.#wakeRepair = resolve;
       });
-      if (!this.#hurry) await pause(this.#troubles === this.#mended ? RECONCILE_MS : RETRY_MS, signal, woken);
+      if (!this.#hurry) await pause(this.#troubles === this.#mended ? reconcileMs : RETRY_MS, signal, woken);
       // Whoever changes our device again and again costs us one comparison in this time.
       await pause(SETTLE_MS, signal);
       this.#hurry = false;
@@ -175,6 +182,7 @@ export class Plane {
     const session = this.#session;
     if (session === undefined || session.client.failure !== undefined) return;
     const { client } = session;
+    if (change !== 'whole') this.#coming.set(desired, change);
     try {
       await this.#serial.run(() =>
         change === 'whole' ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
@@ -184,6 +192,8 @@ export class Plane {
       this.#failed(error, session, 'a change could not be applied; everything will be sent again');
       // Ends the long wait; the next one is short.
       this.#wakeRepair?.();
+    } finally {
+      this.#coming.delete(desired);
     }
   }
 
@@ -235,8 +245,8 @@ export class Plane {
     if (spec !== undefined) {
       const { state, made } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
       if (made) await this.#mirror.replayEntries(client, spec.name);
-      const current = content !== undefined && state.revisions[spec.owner] === content.peers.revision;
-      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content.peers);
+      const current = content !== undefined && state.revisions[spec.owner] === content.sent;
+      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content);
     }
     if (content !== undefined) await this.#reconcileHost(client, desired, content, why);
   }
@@ -247,9 +257,10 @@ export class Plane {
     await dropFormer(client, names, this.#options.paths, this.#logger);
   }
 
-  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, peers: PeerState): Promise<void> {
-    const { revision } = peers;
-    await client.request('tables.replace', { network: name, source: owner, revision, ...peers.tables() });
+  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, content: Content): Promise<void> {
+    const { revision } = content.peers;
+    await client.request('tables.replace', { network: name, source: owner, revision, ...content.peers.tables() });
+    content.sent = revision;
   }
 
   /** Sends what an event changed. A route to the underlay comes before, one to the tunnel after the tables: no gap. */
@@ -268,19 +279,20 @@ export class Plane {
     );
   }
 
-  async #patchTables(client: DataplaneClient, spec: FedSpec, { peers }: Content, change: PeerChange): Promise<void> {
+  async #patchTables(client: DataplaneClient, spec: FedSpec, content: Content, change: PeerChange): Promise<void> {
     const { base, revision, tables } = change;
     if (base === revision) {
       // Not an event of the datastore's, which alone gives revisions.
-      if (!change.tablesUnchanged) await this.#replaceTables(client, spec, peers);
+      if (!change.tablesUnchanged) await this.#replaceTables(client, spec, content);
       return;
     }
     try {
       await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
+      content.sent = revision;
     } catch (error) {
       if (isConnectionLoss(error)) throw error;
       this.#logger.warn({ err: error, network: spec.name }, 'a table change was refused; the tables are sent whole');
-      await this.#replaceTables(client, spec, peers);
+      await this.#replaceTables(client, spec, content);
     }
   }
 
@@ -313,7 +325,8 @@ export class Plane {
       for (const conflict of plan.conflicts) this.#logger.warn(conflict);
     }
     this.#conflicts.set(desired, conflicts);
-    const operations = content.complete ? [...plan.operations] : plan.operations.filter(({ op }) => op !== 'route.del');
+    const due = why === 'repair' ? this.#notComing(desired, plan.operations) : plan.operations;
+    const operations = content.complete ? [...due] : due.filter(({ op }) => op !== 'route.del');
     if (operations.length === 0) return;
     if (why === 'repair') {
       this.#board.repaired(operations.length);
@@ -324,6 +337,14 @@ export class Plane {
     if (failures.length === 0) return;
     const some = failures.slice(0, 3).join('; ');
     throw new DataplaneError('HOST_CHANGE_FAILED', `${failures.length} changes on the host failed: ${some}`);
+  }
+
+  /** Without the routes of a change that comes next: nobody else has touched them. */
+  #notComing(desired: Desired, operations: readonly HostOperation[]): readonly HostOperation[] {
+    const routes = this.#coming.get(desired)?.routes;
+    if (routes === undefined) return operations;
+    const coming = new Set<string>([...routes.added, ...routes.removed].map(({ destination }) => destination));
+    return operations.filter((operation) => !('destination' in operation) || !coming.has(operation.destination));
   }
 
   #listen(client: DataplaneClient): void {

@@ -102,6 +102,7 @@ interface Start {
   settings?: Partial<DaemonSettings>;
   prepare?: (bed: { plane: FakeDataplane; datastore: FakeDatastore; facts: HostFacts }) => Promise<void> | void;
   directory?: string;
+  reconcileMs?: number;
   plane?: FakeDataplane;
   facts?: HostFacts;
 }
@@ -124,6 +125,7 @@ async function start(given: Start = {}): Promise<Bed> {
   const daemon = new Daemon({
     settings,
     lookMs: 20,
+    reconcileMs: given.reconcileMs,
     paths,
     datastore,
     board,
@@ -596,4 +598,23 @@ test('an address that changes, and back before the datastore has the new one, en
   await until('the lease names the first address', () => bed.board.lease?.attributes.publicIp === '10.245.1.3');
   await until('and the device stands on it', () => local() === '10.245.1.3');
   assert.deepEqual(bed.datastore.joinedWith?.formerPublicIps, ['10.245.1.99']);
+});
+
+test('a look at the host between an event and its turn sends nothing whole, and takes nothing for a repair', async () => {
+  const bed = await start({ reconcileMs: 1 });
+  await ready(bed);
+  const third = lease(14, '10.245.1.5', '0e:00:00:00:00:14');
+  const looks = () => bed.plane.calledWith('host.read').length;
+  const before = looks();
+  for (let revision = 6; revision < 600; revision += 1) {
+    const change =
+      revision % 2 === 0 ? { type: 'put' as const, lease: third } : { type: 'delete' as const, key: third.key };
+    bed.datastore.say({ type: 'changes', revision, changes: [change], bad: [] });
+    await sleep(1);
+  }
+  await until('all followed', () => held(bed).state.revisions.etcd === 599);
+  assert.ok(looks() > before + 5, 'it was looked at');
+  assert.equal(bed.plane.calledWith('tables.replace').length, 1);
+  assert.equal(bed.plane.calledWith('tables.patch').length, 594);
+  assert.equal(bed.board.show().plane.repairs, 0);
 });
