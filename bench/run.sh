@@ -1,19 +1,30 @@
 #!/usr/bin/env bash
 # `npm run bench -- OPTIONS`: installs and builds what is missing, then measures. `npm run bench -- --help` says what there is.
-# `npm run bench -- scale`: large tables instead.
+# `npm run bench -- scale`: a host among thousands instead; `npm run bench -- tables`: large tables of one dataplane.
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib/common.sh"
 
+main=main.ts
+[ "${1:-}" != scale ] || main=scale/main.ts
 for word in "$@"; do
-  case $word in -h | --help) exec node --import tsx bench/main.ts --help ;; esac
+  case $word in -h | --help) exec node --import tsx "bench/$main" --help ;; esac
 done
 
-if [ "${1:-}" = scale ]; then
+if [ "${1:-}" = tables ]; then
   {
     bash scripts/setup.sh build
     use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh build"
     [ -n "${VTEPD_DATAPLANE:-}" ] || bash scripts/build.sh --no-setup
   } >&2
-  exec node --import tsx bench/scale.ts
+  exec node --import tsx bench/tables.ts
+fi
+
+if [ "${1:-}" = scale ]; then
+  {
+    bash scripts/setup.sh test
+    use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh test"
+    bash scripts/build.sh --no-setup
+  } >&2
+  exec node --import tsx bench/scale/main.ts "$@"
 fi
 
 # With --json, standard output is the result and nothing else.

@@ -5,6 +5,7 @@ import type { NetworkOptions } from '../daemon/daemon.ts';
 import { StatusBoard } from '../daemon/status-board.ts';
 import type { TunnelOptions } from '../daemon/tunnel.ts';
 import type { Datastore } from '../datastore/types.ts';
+import { KeptFiles } from '../host/kept-files.ts';
 import { Nft } from '../host/nft.ts';
 import { RulesKeeper } from '../host/nft-keeper.ts';
 import { tableName } from '../host/nft-rules.ts';
@@ -34,7 +35,8 @@ export function networksOf(settings: Settings, paths: Paths, { options }: Declar
 export async function openNetwork(network: NamedNetwork, logger: Logger): Promise<NetworkOptions> {
   const { name, settings, paths, tunnelOptions } = network;
   const own = name === undefined ? logger : logger.child({ network: name });
-  const datastore = await openDatastore(settings, paths, own);
+  const files = new KeptFiles(own);
+  const datastore = await openDatastore(settings, paths, files, own);
   const { source } = datastore;
   const board = new StatusBoard({ version: version(), instance: paths.instance, source, network: name });
   const rules = new RulesKeeper({
@@ -46,11 +48,16 @@ export async function openNetwork(network: NamedNetwork, logger: Logger): Promis
   });
   board.ruleWarnings = () => rules.warnings;
   board.leaseExpires = () => datastore.leaseExpires?.();
-  return { settings: { ...settings, tunnelOptions }, paths, datastore, board, rules };
+  return { settings: { ...settings, tunnelOptions }, paths, datastore, board, rules, files };
 }
 
 /** gRPC is loaded only where etcd is spoken to. */
-async function openDatastore({ datastore, offlineStart }: Settings, paths: Paths, logger: Logger): Promise<Datastore> {
+async function openDatastore(
+  { datastore, offlineStart }: Settings,
+  paths: Paths,
+  files: KeptFiles,
+  logger: Logger,
+): Promise<Datastore> {
   if (datastore.type === 'file') {
     const { FileDatastore } = await import('../datastore/file/file-datastore.ts');
     return new FileDatastore({ path: datastore.path, logger });
@@ -60,5 +67,6 @@ async function openDatastore({ datastore, offlineStart }: Settings, paths: Paths
   const { type: _, ...options } = datastore;
   const { RememberedDatastore } = await import('../datastore/remembered/remembered-datastore.ts');
   const inner = new EtcdDatastore({ ...options, logger });
-  return new RememberedDatastore({ inner, path: paths.knownLeases, place: options.prefix, offlineStart, logger });
+  const path = paths.knownLeases;
+  return new RememberedDatastore({ inner, path, place: options.prefix, offlineStart, files, logger });
 }

@@ -22,6 +22,7 @@ export interface DaemonOptions extends NetworkOptions {
   /** Networks that the settings declare. */
   readonly links?: Links | undefined;
   readonly logger: Logger;
+  readonly reconcileMs?: number | undefined;
   /** Called once, when the environment files of all networks are written. */
   readonly onReady?: () => void;
 }
@@ -47,6 +48,7 @@ export class Daemon {
       links: options.links,
       formerDirect: recordedDirect(options.paths),
       heard: (name) => this.notifications.set(name, (this.notifications.get(name) ?? 0) + 1),
+      reconcileMs: options.reconcileMs,
       board: {
         planeUp: (pid, gapMs) => {
           for (const board of boards) board.planeUp(pid, gapMs);

@@ -7,8 +7,8 @@ import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
-import { recordNetwork } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
+import { remember } from './network.ts';
 
 export interface LinksOptions {
   readonly wanted: readonly NetworkSpec[];
@@ -79,7 +79,7 @@ export class Links {
     if (held !== undefined) await client.request('network.delete', { network });
     const state = await client.request('network.create', spec);
     if (!state.up) await client.request('network.update', { ...NOTHING, network, up: true });
-    recordNetwork(paths, state);
+    remember(paths, state, logger);
     logger.info({ network, vni: spec.vni }, 'link made');
     return true;
   }

@@ -10,8 +10,9 @@ import type { Datastore, DatastoreEvent, Lease } from '../datastore/types.ts';
 import type { NetworkConfig } from '../flannel/config.ts';
 import { HOST_GW, UDP } from '../flannel/lease.ts';
 import { formatSubnetEnv } from '../flannel/subnet-env.ts';
-import { writeWhole } from '../host/files.ts';
+import { readIfThere, writeWhole } from '../host/files.ts';
 import { InterfaceError } from '../host/interface.ts';
+import { KeptFiles } from '../host/kept-files.ts';
 import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
 import type { Family, Ip, Ipv4, Ipv6 } from '../net/ip.ts';
@@ -71,6 +72,9 @@ export interface NetworkOptions {
   readonly board: StatusBoard;
   /** Of the namespace that the network's device is in; absent where nobody is to touch the firewall. */
   readonly rules?: RulesKeeper;
+  readonly files?: KeptFiles;
+  /** How often the underlay is looked at; 5 s if left out. */
+  readonly lookMs?: number;
 }
 
 /** What a network needs of its daemon. */
@@ -89,7 +93,11 @@ interface Joined {
   readonly tunnels: readonly Tunnel[];
   readonly teller: Teller;
   readonly macs: readonly Mac[] | undefined;
+  /** What everything is to stand on. */
   ground: Ground;
+  /** What our lease tells peers, and whether all else stands on `ground`: a change may be under way, or have failed. */
+  published: Ground;
+  settled: boolean;
   lease: Lease;
   masquerades: boolean;
 }
@@ -99,6 +107,7 @@ export class NetworkRunner {
   readonly #logger: Logger;
   readonly #board: StatusBoard;
   readonly #plane: Plane;
+  readonly #files: KeptFiles;
   /** Events and looks at the underlay change the same things. */
   readonly #serial = new Serial();
   #addresses: PublicAddresses;
@@ -112,6 +121,8 @@ export class NetworkRunner {
     this.#plane = parts.plane;
     const { publicIp, publicIpv6 } = parts.settings;
     this.#addresses = { publicIp, publicIpv6 };
+    this.#files = parts.files ?? new KeptFiles(parts.logger);
+    this.#board.fileWarnings = () => this.#files.warnings;
   }
 
   /** Followed at the next looks at the underlay, as another address of the interface would be. */
@@ -135,15 +146,14 @@ export class NetworkRunner {
 
   async #join(signal: AbortSignal): Promise<Joined> {
     const { settings, paths, datastore } = this.#parts;
-    const facts = await this.#hostFacts(signal);
+    // A dataplane first, which may have to be started.
+    await this.#hostFacts(signal);
     this.#board.phase = 'config';
     const config = await datastore.config(signal);
     this.#refuse(config);
     this.#board.phase = 'interface';
-    const ground = await this.#ground(facts, config, signal);
-    this.#logger.info(ground, 'underlay chosen');
+    const { facts, ground, ownLease } = await this.#whereWeAre(config, signal);
     const { publicIp } = ground.underlay;
-    const ownLease = await datastore.ownLease(publicIp, signal);
     const record = readDaemonRecord(paths);
     const previous = previousSubnets(settings.subnetFile, record);
     this.#board.phase = 'network';
@@ -183,13 +193,28 @@ export class NetworkRunner {
     this.#board.lease = lease;
     this.#logger.info({ lease: leaseStatus(lease) }, 'lease held');
     const tunnels = desired.map((each, index) => this.#tunnel(each, index === 0 ? 4 : 6, config, lease));
-    const joined: Joined = { config, tunnels, teller, macs, ground, lease, masquerades: false };
+    const stands = { ground, published: ground, settled: true };
+    const joined: Joined = { config, tunnels, teller, macs, ...stands, lease, masquerades: false };
     teller.tunnels(tunnels);
     this.#useMacOf(lease, tunnels);
     useTunnelAddressOf(lease, tunnels);
     this.#remember(joined);
     await this.#rule(joined);
     return joined;
+  }
+
+  /** The host as it is, and the lease with its address. The datastore may let us wait while the address changes. */
+  async #whereWeAre(config: NetworkConfig, signal: AbortSignal) {
+    const { datastore } = this.#parts;
+    for (;;) {
+      const facts = await this.#hostFacts(signal);
+      const ground = await this.#ground(facts, config, signal);
+      this.#logger.info(ground, 'underlay chosen');
+      const ownLease = await datastore.ownLease(ground.underlay.publicIp, signal);
+      const now = await this.#ground(await this.#hostFacts(signal), config, signal);
+      if (JSON.stringify(now) === JSON.stringify(ground)) return { facts, ground, ownLease };
+      this.#logger.warn({ before: ground, now }, 'the underlay has changed while the datastore was asked');
+    }
   }
 
   #refuse(config: NetworkConfig): void {
@@ -240,7 +265,7 @@ export class NetworkRunner {
       for (const [index, { desired }] of joined.tunnels.entries()) {
         const change = changes[index];
         if (change === undefined || (event.type !== 'snapshot' && !hasEffect(change))) continue;
-        await this.#plane.apply(desired, change, event.type === 'snapshot', signal);
+        await this.#plane.apply(desired, event.type === 'snapshot' ? 'whole' : change, signal);
       }
     }
   }
@@ -254,7 +279,8 @@ export class NetworkRunner {
     await this.#rule(joined);
     for (const { desired, family } of joined.tunnels) {
       desired.content.addresses = addressesOf(lease, family, desired);
-      await this.#plane.bring(desired, signal);
+      // At this moment our address may be gone, or the device be somebody's toy: no reason to end.
+      await this.#plane.apply(desired, 'whole', signal);
     }
     if (this.#board.ready) this.#writeSubnetEnv(joined);
   }
@@ -280,17 +306,16 @@ export class NetworkRunner {
     if (!hasEffect(change)) return;
     const { added, removed } = change.routes;
     this.#logger.info({ added, removed }, 'the way to peers has changed');
-    await this.#plane.apply(desired, change, false, signal);
+    await this.#plane.apply(desired, change, signal);
   }
 
   /** Looks at the underlay now and then, until `signal` aborts. */
   async #look(joined: Joined, signal: AbortSignal): Promise<void> {
     for (let looks = 1; ; looks++) {
-      await pause(LOOK_MS, signal);
+      await pause(this.#parts.lookMs ?? LOOK_MS, signal);
       if (signal.aborted) return;
       try {
-        const facts = await this.#hostFacts(signal);
-        await this.#serial.run(() => this.#lookOnce(facts, joined, signal));
+        await this.#serial.run(async () => this.#lookOnce(await this.#hostFacts(signal), joined, signal));
         if (looks % LOOKS_A_COUNT === 0) await this.#lookForSilence(joined, signal);
       } catch (error) {
         if (signal.aborted) return;
@@ -306,6 +331,7 @@ export class NetworkRunner {
   }
 
   async #lookOnce(facts: HostFacts, joined: Joined, signal: AbortSignal): Promise<void> {
+    this.#files.retry();
     await this.#followUnderlay(facts, joined, signal);
     const topology = topologyOf(facts);
     if (topology === this.#topology) return;
@@ -323,12 +349,14 @@ export class NetworkRunner {
       return;
     }
     const now = JSON.stringify(ground);
-    const same = now === JSON.stringify(joined.ground);
-    const settled = now === this.#moving;
+    const same = joined.settled && now === JSON.stringify(joined.ground);
+    const again = now === this.#moving;
     this.#moving = same ? '' : now;
-    if (same || !settled) return;
+    if (same || !again) return;
     this.#logger.warn({ before: joined.ground, now: ground }, 'the underlay has changed and is followed');
-    const before = joined.ground;
+    // From here on: the address may change back before etcd has taken the new one.
+    joined.ground = ground;
+    joined.settled = false;
     for (const { desired, family } of joined.tunnels) {
       if (desired.spec === undefined) continue;
       const { owner } = desired.spec;
@@ -339,16 +367,16 @@ export class NetworkRunner {
     }
     const desired = joined.tunnels.map((tunnel) => tunnel.desired);
     joined.teller.network(ground.underlay, desired);
-    if (isMoved(before, ground)) await this.#republish(joined, before, ground, signal);
-    joined.ground = ground;
+    if (isMoved(joined.published, ground)) await this.#republish(joined, ground, signal);
+    joined.settled = true;
     this.#moving = '';
     this.#remember(joined);
     if (this.#board.ready) this.#writeSubnetEnv(joined);
   }
 
   /** Peers send to the PublicIP in our lease: the new one has to be there. */
-  async #republish(joined: Joined, before: Ground, ground: Ground, signal: AbortSignal): Promise<void> {
-    const { lease, config, tunnels, macs } = joined;
+  async #republish(joined: Joined, ground: Ground, signal: AbortSignal): Promise<void> {
+    const { lease, config, tunnels, macs, published } = joined;
     const attributes = attributesOf(
       config,
       ground,
@@ -360,10 +388,11 @@ export class NetworkRunner {
         previousSubnet: lease.subnet,
         previousSubnet6: lease.subnet6,
         ourMacs: macs,
-        formerPublicIps: [before.underlay.publicIp],
+        formerPublicIps: [published.underlay.publicIp],
       },
       signal,
     );
+    joined.published = ground;
     this.#logger.warn({ lease: leaseStatus(now) }, 'our lease names the new address');
     for (const { peers, family, desired } of tunnels) peers.setOwn(ownOf(now, family, desired));
     await this.#useLease(now, joined, signal);
@@ -380,9 +409,14 @@ export class NetworkRunner {
     }
   }
 
+  /** Ready is who has an environment file with the truth in it. */
   #announce(joined: Joined): void {
     this.#remember(joined);
-    this.#writeSubnetEnv(joined);
+    this.#writeSubnetEnv(joined, () => this.#isReady(joined));
+  }
+
+  #isReady(joined: Joined): void {
+    if (this.#board.ready) return;
     this.#board.ready = true;
     this.#board.phase = 'running';
     this.#logger.info(
@@ -404,25 +438,39 @@ export class NetworkRunner {
     joined.masquerades = rules?.masquerades ?? false;
   }
 
-  #writeSubnetEnv({ config, lease, ground, masquerades }: Joined): void {
+  #writeSubnetEnv(joined: Joined, then = (): void => undefined): void {
+    const { subnetFile } = this.#parts.settings;
+    this.#files.keep(subnetFile, 'who starts containers does not know their subnet', () => {
+      const text = this.#subnetEnv(joined);
+      try {
+        writeWhole(subnetFile, text);
+      } catch (error) {
+        // A disk without room for a second copy may hold the right one.
+        if (readIfThere(subnetFile) !== text) throw error;
+      }
+      then();
+    });
+  }
+
+  #subnetEnv({ config, lease, ground, masquerades }: Joined): string {
     const six =
       config.ipv6 === undefined || lease.subnet6 === undefined
         ? {}
         : { network6: config.ipv6.network, subnet6: lease.subnet6 };
-    const text = formatSubnetEnv({
+    return formatSubnetEnv({
       network: config.network,
       subnet: lease.subnet,
       ...six,
       mtu: containerMtu(config, ground.underlay.mtu),
       ipMasq: masquerades,
     });
-    writeWhole(this.#parts.settings.subnetFile, text);
   }
 
-  #remember({ lease, tunnels }: Joined): void {
+  #remember(joined: Joined): void {
     const { paths, settings } = this.#parts;
-    const [four, six] = tunnels.map(({ desired }) => desired.spec);
-    try {
+    this.#files.keep(paths.daemonState, 'MAC and subnet are known to the lease alone', () => {
+      const { lease, tunnels } = joined;
+      const [four, six] = tunnels.map(({ desired }) => desired.spec);
       const before = readDaemonRecord(paths);
       writeDaemonRecord(paths, {
         ...(typeof four?.mac !== 'string' ? {} : { mac: four.mac, macs: rememberMac(four.mac, before) }),
@@ -440,10 +488,7 @@ export class NetworkRunner {
         ...(lease.subnet6 === undefined ? {} : { subnet6: lease.subnet6 }),
         subnetFile: settings.subnetFile,
       });
-    } catch (error) {
-      // A full disk: the lease still tells MAC and subnet.
-      this.#logger.error({ err: error, path: paths.daemonState }, 'MAC and subnet cannot be kept on disk');
-    }
+    });
   }
 
   async #ground(facts: HostFacts, config: NetworkConfig, signal: AbortSignal): Promise<Ground> {

@@ -58,7 +58,7 @@ export async function holdNetwork(client: DataplaneClient, spec: FedSpec, paths:
 }
 
 /** A full disk keeps nobody's traffic waiting; `cleanup` then knows less. */
-function remember(paths: Paths, state: NetworkState, logger: Logger): void {
+export function remember(paths: Paths, state: NetworkState, logger: Logger): void {
   try {
     recordNetwork(paths, state);
   } catch (error) {

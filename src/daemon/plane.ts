@@ -9,7 +9,6 @@ import { type DataplaneClient, DataplaneError } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
-import { recordNetwork } from '../host/records.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { PeerChange, PeerState } from '../reconcile/desired.ts';
@@ -17,7 +16,7 @@ import { planFormer, planHost, routeOperations } from '../reconcile/host.ts';
 import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
 import { Misses } from './misses.ts';
-import { dropFormer, type FedSpec, holdNetwork } from './network.ts';
+import { dropFormer, type FedSpec, holdNetwork, remember } from './network.ts';
 import { tellRepairs } from './repairs.ts';
 import { pause, Serial } from './serial.ts';
 import { sessionEvents } from './session-events.ts';
@@ -50,6 +49,8 @@ export interface Content {
   addresses: readonly string[];
   /** The first snapshot is in: before it, empty tables would be a lie. */
   complete: boolean;
+  /** Revision of the tables that the dataplane took last. That of `peers` is ahead of it while a change waits its turn. */
+  sent?: number;
 }
 
 export interface PlaneOptions {
@@ -64,6 +65,8 @@ export interface PlaneOptions {
   readonly formerDirect?: readonly Prefix[];
   /** Counts the dataplane's notifications. */
   readonly heard?: (notification: string) => void;
+  /** How often the host is compared without an occasion; 10 s if left out. */
+  readonly reconcileMs?: number | undefined;
 }
 
 /** Who is told how the plane is. */
@@ -87,6 +90,8 @@ export class Plane {
   #bringing = false;
   readonly #conflicts = new Map<Desired, string>();
   #formerDirect: readonly Prefix[];
+  /** Changes that wait for their turn. */
+  readonly #coming = new Map<Desired, PeerChange>();
   #mirrorQueued = false;
   /** The host is to be looked at now. */
   #hurry = false;
@@ -153,12 +158,13 @@ export class Plane {
 
   /** Compares and puts right, now and then and soon after something went wrong, until `signal` aborts. */
   async repair(signal: AbortSignal): Promise<void> {
+    const { reconcileMs = RECONCILE_MS } = this.#options;
     while (!signal.aborted) {
       const woken = new Promise<void>((resolve) => {
         this.#wakeRepair = resolve;
       });
       const well = this.#troubles === this.#mended && (this.#options.links?.problems.length ?? 0) === 0;
-      if (!this.#hurry) await pause(well ? RECONCILE_MS : RETRY_MS, signal, woken);
+      if (!this.#hurry) await pause(well ? reconcileMs : RETRY_MS, signal, woken);
       // Whoever changes our device again and again costs us one comparison in this time.
       await pause(SETTLE_MS, signal);
       this.#hurry = false;
@@ -191,20 +197,26 @@ export class Plane {
     await this.use(signal, (client) => this.#bring(client, [desired], 'change'));
   }
 
-  /** Applies a change of the peers. A dataplane that is not there now gets the whole state when it comes. */
-  async apply(desired: Desired, change: PeerChange, whole: boolean, signal: AbortSignal): Promise<void> {
+  /**
+   * Applies a change of the peers, or everything. A dataplane that is not there now gets the whole state when it comes;
+   * what fails is made good later.
+   */
+  async apply(desired: Desired, change: PeerChange | 'whole', signal: AbortSignal): Promise<void> {
     const session = this.#session;
     if (session === undefined || session.client.failure !== undefined) return;
     const { client } = session;
+    if (change !== 'whole') this.#coming.set(desired, change);
     try {
       await this.#serial.run(() =>
-        whole ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
+        change === 'whole' ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
       );
     } catch (error) {
       if (signal.aborted) return;
       this.#failed(error, session, 'a change could not be applied; everything will be sent again');
       // Ends the long wait; the next one is short.
       this.#wakeRepair?.();
+    } finally {
+      this.#coming.delete(desired);
     }
   }
 
@@ -215,7 +227,7 @@ export class Plane {
     const gap = diedAt === undefined ? undefined : Math.round(performance.now() - diedAt);
     this.#board.planeUp(hello.pid, gap);
     if (!adopted) {
-      for (const state of await this.#mirror.replayNetworks(client)) recordNetwork(this.#options.paths, state);
+      for (const state of await this.#mirror.replayNetworks(client)) remember(this.#options.paths, state, this.#logger);
     }
     await this.#mirror.refresh(client);
     if (gap !== undefined) {
@@ -276,8 +288,8 @@ export class Plane {
       const { state, made, mended } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
       if (why === 'repair' && (made || mended)) this.#board.repaired(1);
       if (made) await this.#mirror.replayEntries(client, spec.name);
-      const current = content !== undefined && state.revisions[spec.owner] === content.peers.revision;
-      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content.peers);
+      const current = content !== undefined && state.revisions[spec.owner] === content.sent;
+      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content);
     }
     if (content !== undefined) await this.#reconcileHost(client, desired, content, why);
   }
@@ -311,9 +323,10 @@ export class Plane {
     );
   }
 
-  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, peers: PeerState): Promise<void> {
-    const { revision } = peers;
-    await client.request('tables.replace', { network: name, source: owner, revision, ...peers.tables() });
+  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, content: Content): Promise<void> {
+    const { revision } = content.peers;
+    await client.request('tables.replace', { network: name, source: owner, revision, ...content.peers.tables() });
+    content.sent = revision;
   }
 
   /** Sends what an event changed. A route to the underlay comes before, one to the tunnel after the tables: no gap. */
@@ -332,16 +345,17 @@ export class Plane {
     );
   }
 
-  async #patchTables(client: DataplaneClient, spec: FedSpec, { peers }: Content, change: PeerChange): Promise<void> {
+  async #patchTables(client: DataplaneClient, spec: FedSpec, content: Content, change: PeerChange): Promise<void> {
     const { base, revision, tables } = change;
     // The same revision twice: not an event of the datastore's, or a delete that was held back.
     if (base === revision && change.tablesUnchanged) return;
     try {
       await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
+      content.sent = revision;
     } catch (error) {
       if (isConnectionLoss(error)) throw error;
       this.#logger.warn({ err: error, network: spec.name }, 'a table change was refused; the tables are sent whole');
-      await this.#replaceTables(client, spec, peers);
+      await this.#replaceTables(client, spec, content);
     }
   }
 
@@ -374,7 +388,8 @@ export class Plane {
       for (const conflict of plan.conflicts) this.#logger.warn(conflict);
     }
     this.#conflicts.set(desired, conflicts);
-    const operations = content.complete ? [...plan.operations] : plan.operations.filter(({ op }) => op !== 'route.del');
+    const due = why === 'repair' ? this.#notComing(desired, plan.operations) : plan.operations;
+    const operations = content.complete ? [...due] : due.filter(({ op }) => op !== 'route.del');
     if (operations.length === 0) return;
     if (why === 'repair') {
       this.#board.repaired(operations.length);
@@ -389,6 +404,14 @@ export class Plane {
     if (failures.length === 0) return;
     const some = failures.slice(0, 3).join('; ');
     throw new DataplaneError('HOST_CHANGE_FAILED', `${failures.length} changes on the host failed: ${some}`);
+  }
+
+  /** Without the routes of a change that comes next: nobody else has touched them. */
+  #notComing(desired: Desired, operations: readonly HostOperation[]): readonly HostOperation[] {
+    const routes = this.#coming.get(desired)?.routes;
+    if (routes === undefined) return operations;
+    const coming = new Set<string>([...routes.added, ...routes.removed].map(({ destination }) => destination));
+    return operations.filter((operation) => !('destination' in operation) || !coming.has(operation.destination));
   }
 
   #listen(client: DataplaneClient): void {

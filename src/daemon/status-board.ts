@@ -23,6 +23,8 @@ export class StatusBoard {
   warnings: () => readonly string[] = () => [];
   /** What is wrong with the traffic rules at the moment. */
   ruleWarnings: () => readonly string[] = () => [];
+  /** What cannot be kept on disk at the moment. */
+  fileWarnings: () => readonly string[] = () => [];
   badKeys: () => readonly BadKey[] = () => [];
   leaseExpires: () => Date | undefined = () => undefined;
   revision: number | undefined;
@@ -105,7 +107,7 @@ export class StatusBoard {
       leaseLost: this.leaseLost ?? null,
       network: this.network,
       peers: this.peers,
-      warnings: [...this.warnings(), ...this.ruleWarnings()],
+      warnings: [...this.warnings(), ...this.ruleWarnings(), ...this.fileWarnings()],
     };
   }
 }

@@ -1,13 +1,12 @@
 /** The etcd datastore with users and tokens, and with certificates made here by openssl. */
 import assert from 'node:assert/strict';
-import { copyFile, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { copyFile, rename } from 'node:fs/promises';
 import { after, afterEach, before, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Certificates, withoutOpenssl } from './lib/certificates.ts';
 import { type EtcdServer, startEtcd, withoutEtcd } from './lib/etcd.ts';
 import { EtcdHost, flannelValue, NEVER, ownValue } from './lib/etcd-host.ts';
-import { eventually, run, tryRun } from './lib/exec.ts';
+import { eventually, run } from './lib/exec.ts';
 import { TcpProxy } from './lib/tcp-proxy.ts';
 
 const skip = await withoutEtcd();
@@ -120,74 +119,23 @@ describe('etcd datastore with users', { skip, concurrency: false, timeout: 300_0
   });
 });
 
-const withoutTls =
-  skip ||
-  ((await tryRun(['openssl', 'version']).catch(() => undefined))?.status === 0 || process.env.CI
-    ? false
-    : 'openssl is not installed');
+const withoutTls = skip || (await withoutOpenssl());
 
 describe('etcd datastore over TLS', { skip: withoutTls, concurrency: false, timeout: 300_000 }, () => {
-  let dir = '';
-  const file = (name: string): string => join(dir, name);
+  let certificates: Certificates;
+  const file = (name: string): string => certificates.file(name);
 
   before(async () => {
-    dir = await mkdtemp(join(tmpdir(), 'vtepd-tls-'));
-    await authority('ca');
-    await authority('other-ca');
-    await certificate('server', 'ca', 'subjectAltName=IP:127.0.0.1,DNS:localhost');
-    await certificate('elsewhere', 'ca', 'subjectAltName=IP:192.0.2.1');
-    await certificate('client', 'ca', 'extendedKeyUsage=clientAuth');
-    await certificate('client-2', 'ca', 'extendedKeyUsage=clientAuth');
-    await certificate('stranger', 'other-ca', 'extendedKeyUsage=clientAuth');
+    certificates = await Certificates.make();
+    await certificates.authority('ca');
+    await certificates.authority('other-ca');
+    await certificates.certificate('server', 'ca', 'subjectAltName=IP:127.0.0.1,DNS:localhost');
+    await certificates.certificate('elsewhere', 'ca', 'subjectAltName=IP:192.0.2.1');
+    await certificates.certificate('client', 'ca', 'extendedKeyUsage=clientAuth');
+    await certificates.certificate('client-2', 'ca', 'extendedKeyUsage=clientAuth');
+    await certificates.certificate('stranger', 'other-ca', 'extendedKeyUsage=clientAuth');
   });
-  after(() => rm(dir, { recursive: true, force: true }));
-
-  const KEY = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes'];
-  async function authority(name: string): Promise<void> {
-    await run([
-      'openssl',
-      'req',
-      '-x509',
-      ...KEY,
-      '-days',
-      '2',
-      '-subj',
-      `/CN=${name}`,
-      '-keyout',
-      file(`${name}.key`),
-      '-out',
-      file(`${name}.pem`),
-    ]);
-  }
-  async function certificate(name: string, ca: string, extension: string): Promise<void> {
-    await run([
-      'openssl',
-      'req',
-      ...KEY,
-      '-subj',
-      `/CN=${name}`,
-      '-keyout',
-      file(`${name}.key`),
-      '-out',
-      file(`${name}.csr`),
-    ]);
-    await writeFile(file(`${name}.ext`), `${extension}\n`);
-    const signer = ['-CA', file(`${ca}.pem`), '-CAkey', file(`${ca}.key`), '-CAcreateserial'];
-    await run([
-      'openssl',
-      'x509',
-      '-req',
-      '-days',
-      '2',
-      '-in',
-      file(`${name}.csr`),
-      ...signer,
-      '-extfile',
-      file(`${name}.ext`),
-      '-out',
-      file(`${name}.pem`),
-    ]);
-  }
+  after(() => certificates?.remove());
 
   async function tlsEtcd(cert: string, clientAuth: boolean): Promise<EtcdServer> {
     const tls = { ca: file('ca.pem'), cert: file(`${cert}.pem`), key: file(`${cert}.key`), clientAuth };

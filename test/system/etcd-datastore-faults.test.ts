@@ -4,7 +4,7 @@ import { afterEach, describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type EtcdServer, startEtcd, startEtcdCluster, withoutEtcd } from './lib/etcd.ts';
 import { EtcdHost, flannelValue, NEVER, ownValue, putAll } from './lib/etcd-host.ts';
-import { eventually, run } from './lib/exec.ts';
+import { eventually } from './lib/exec.ts';
 import { TcpProxy } from './lib/tcp-proxy.ts';
 
 const skip = await withoutEtcd();
@@ -269,12 +269,7 @@ describe('etcd datastore under faults', { skip, concurrency: false, timeout: 600
     await putMany(etcd, 2, 6);
     const lease = await host.join('10.245.1.3');
     await eventually('up to date', async () => host.leases.size === 7, LONG);
-    await etcd.kill('SIGTERM');
-    // Restored as a cluster of its own, as the manual of etcd says, on the same address.
-    const restored = `${etcd.dataDir}.restored`;
-    await run(['etcdctl', 'snapshot', 'restore', file, `--data-dir=${restored}`], { env: { ETCDCTL_API: '3' } });
-    await run(['sh', '-ec', `rm -r '${etcd.dataDir}' && mv '${restored}' '${etcd.dataDir}' && rm '${file}'`]);
-    await etcd.restart();
+    await etcd.restore(file);
     await eventually('listed anew', async () => host.snapshots === 2, LONG);
     await eventually(
       'own lease put back',

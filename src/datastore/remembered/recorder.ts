@@ -1,14 +1,14 @@
 /** Keeps the memory of a datastore up to date on disk: soon after the first change, then seldom, and at the end. */
-import type { Logger } from 'pino';
 import type { NetworkConfig } from '../../flannel/config.ts';
 import { removeIfThere } from '../../host/files.ts';
+import type { KeptFiles } from '../../host/kept-files.ts';
 import type { DatastoreEvent, Lease } from '../types.ts';
 import { writeMemory } from './memory.ts';
 
 export interface RecorderOptions {
   readonly path: string;
   readonly place: string;
-  readonly logger: Logger;
+  readonly files: KeptFiles;
 }
 
 const FIRST_MS = 1_000;
@@ -100,15 +100,15 @@ export class Recorder {
   #write(): void {
     const { config, own } = this;
     if (!this.#listed || config === undefined || own === undefined) return;
-    const { path, place, logger } = this.#options;
+    const { path, place, files } = this.#options;
     const asOf = this.#staleSince ?? new Date();
     try {
       const leases = [...this.#leases.values()];
       writeMemory(path, { place, asOf, revision: this.#revision, config, own, leases });
       this.#dirty = false;
+      files.written(path);
     } catch (error) {
-      // A full disk takes nothing from the traffic.
-      logger.warn({ err: error, path }, 'the leases cannot be kept on disk: a start without etcd would know less');
+      files.failed(path, 'a start without etcd would know less', error);
     }
     this.#writtenAt = performance.now();
   }

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { NetworkConfig } from '../../flannel/config.ts';
 import { formatLeaseAttributes } from '../../flannel/lease.ts';
+import type { KeptFiles } from '../../host/kept-files.ts';
 import type { Datastore, DatastoreEvent, Lease, OwnHost } from '../types.ts';
 import { type Memory, readMemory } from './memory.ts';
 import { Recorder } from './recorder.ts';
@@ -19,6 +20,7 @@ export interface RememberedOptions {
   readonly place: string;
   /** Start on the memory; off, it is only kept. */
   readonly offlineStart: boolean;
+  readonly files: KeptFiles;
   readonly logger: Logger;
   /** How long the datastore may be silent before the memory is used. */
   readonly patienceMs?: number;

@@ -4,6 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join as path } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bed, BedHost } from './bed.ts';
 import { type EtcdServer, startEtcd } from './etcd.ts';
 import type { Background } from './exec.ts';
@@ -24,9 +25,11 @@ export class Cluster {
   readonly port: number;
   /** Name of the device on every host. */
   readonly device: string;
+  readonly #bed: Bed;
   readonly #etcd: EtcdServer;
 
-  private constructor(etcd: EtcdServer, vni: number, port: number) {
+  private constructor(bed: Bed, etcd: EtcdServer, vni: number, port: number) {
+    this.#bed = bed;
     this.#etcd = etcd;
     this.vni = vni;
     this.port = port;
@@ -38,7 +41,7 @@ export class Cluster {
     const address = new URL(ENDPOINT).hostname;
     const etcd = await startEtcd({ netns: bed.underlay.name, address, dir: path(bed.dir, 'etcd') });
     bed.teardown.defer('etcd', () => etcd.stop());
-    const cluster = new Cluster(etcd, vni, port);
+    const cluster = new Cluster(bed, etcd, vni, port);
     await cluster.etcdctl('put', `${PREFIX}/config`, cluster.config);
     return cluster;
   }
@@ -49,6 +52,60 @@ export class Cluster {
 
   etcdctl(...words: string[]): Promise<string> {
     return this.#etcd.ctl(...words);
+  }
+
+  /** All puts in one revision. */
+  async putTogether(entries: readonly (readonly [key: string, value: string])[]): Promise<void> {
+    const puts = entries.map(([key, value]) => `put ${key} '${value}'\n`).join('');
+    // No condition; what to do then; nothing otherwise.
+    const argv = ['etcdctl', `--endpoints=${ENDPOINT}`, '--dial-timeout=20s', '--command-timeout=20s', 'txn'];
+    await this.#bed.underlay.exec(argv, { input: `\n${puts}\n\n`, env: { ETCDCTL_API: '3' } });
+  }
+
+  /** SIGTERM and SIGKILL are waited for. */
+  signalEtcd(signal: NodeJS.Signals): Promise<void> {
+    return this.#etcd.kill(signal);
+  }
+
+  /** Stops etcd for most of the time until the returned act: every answer comes late. */
+  slowEtcd({ stoppedMs, runningMs }: { stoppedMs: number; runningMs: number }): () => Promise<void> {
+    const end = new AbortController();
+    const slowing = (async (): Promise<void> => {
+      while (!end.signal.aborted) {
+        await this.signalEtcd('SIGSTOP');
+        await sleep(stoppedMs);
+        await this.signalEtcd('SIGCONT');
+        await sleep(runningMs);
+      }
+    })();
+    return () => {
+      end.abort();
+      return slowing;
+    };
+  }
+
+  /** Cuts off the history so far. */
+  async compactEtcd(...flags: string[]): Promise<void> {
+    const answer = await this.etcdctl(...flags, 'get', 'none', '-w', 'json');
+    const { header } = JSON.parse(answer) as { header: { revision: number } };
+    await this.etcdctl(...flags, 'compact', String(header.revision));
+  }
+
+  /** Keeps etcd from the hosts with these addresses: what they send is lost, or refused. */
+  async cutEtcd(addresses: readonly string[], verdict: 'drop' | 'reject with tcp reset'): Promise<void> {
+    const rule = `ip saddr { ${addresses.join(', ')} } tcp dport 2379 ${verdict}`;
+    const chain = `chain in {\n type filter hook input priority 0\n ${rule}\n }`;
+    await this.#bed.underlay.exec(['nft', '-f', '-'], { input: `table inet faults {\n ${chain}\n }\n` });
+  }
+
+  /** Ends a cut, if there is one. */
+  async joinEtcd(): Promise<void> {
+    await this.#bed.underlay.tryExec(['nft', 'delete', 'table', 'inet', 'faults']);
+  }
+
+  /** Sets etcd back to what it was at a `snapshot save`: a cluster of its own on the same address, as its manual says. */
+  async restoreEtcd(snapshot: string): Promise<void> {
+    await this.#etcd.restore(snapshot);
   }
 
   async stopEtcd(): Promise<void> {

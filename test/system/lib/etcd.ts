@@ -2,7 +2,7 @@
  * Real etcd servers for tests: own process, own data directory, own ports, ended by pid. On 127.0.0.1 with free ports,
  * or in a network namespace on an address of its own with etcd's usual ports.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -50,6 +50,8 @@ export interface EtcdServer {
   kill(signal: NodeJS.Signals): Promise<void>;
   /** Starts the server again on the same ports and data, after ending it if it runs. */
   restart(): Promise<void>;
+  /** Ends the server, puts what `snapshot save` wrote in the place of its data, and starts it. The file is removed. */
+  restore(snapshot: string): Promise<void>;
   /** Ends the server and removes its data directory, if that was made here. */
   stop(): Promise<void>;
 }
@@ -192,6 +194,17 @@ class RealEtcd implements EtcdServer {
 
   async restart(): Promise<void> {
     await this.#process?.stop();
+    await this.start();
+  }
+
+  async restore(snapshot: string): Promise<void> {
+    await this.#process?.stop();
+    const restored = `${this.dataDir}.restored`;
+    const argv = ['etcdctl', 'snapshot', 'restore', snapshot, `--data-dir=${restored}`];
+    await run(argv, { env: { ETCDCTL_API: '3' }, timeoutMs: START_TIMEOUT_MS });
+    await rm(this.dataDir, { recursive: true });
+    await rename(restored, this.dataDir);
+    await rm(snapshot);
     await this.start();
   }
 

@@ -102,6 +102,7 @@ interface Start {
   settings?: Partial<DaemonSettings>;
   prepare?: (bed: { plane: FakeDataplane; datastore: FakeDatastore; facts: HostFacts }) => Promise<void> | void;
   directory?: string;
+  reconcileMs?: number;
   plane?: FakeDataplane;
   facts?: HostFacts;
 }
@@ -123,6 +124,8 @@ async function start(given: Start = {}): Promise<Bed> {
   const bed: { plane: FakeDataplane } = { plane };
   const daemon = new Daemon({
     settings,
+    lookMs: 20,
+    reconcileMs: given.reconcileMs,
     paths,
     datastore,
     board,
@@ -542,4 +545,85 @@ test('Backend.GBP is the network option gbp, and a warning says what it cannot d
   await ready(bed);
   assert.equal(held(bed).state.spec.gbp, true);
   assert.match(bed.board.show().warnings.join(), /Backend\.GBP: .*this host sends none/);
+});
+
+test('an address that changes while the datastore lets us wait is seen before anything is made', async () => {
+  const moved = '192.0.2.99';
+  const bed = await start({
+    prepare: ({ datastore, facts }) => {
+      const [before] = facts.links.flatMap(({ addresses }) =>
+        addresses.filter(({ address }) => address.startsWith('10.245')),
+      );
+      assert.ok(before !== undefined);
+      const ask = datastore.ownLease.bind(datastore);
+      datastore.ownLease = async () => {
+        Object.assign(before, { address: `${moved}/24` });
+        return ask();
+      };
+    },
+  });
+  await ready(bed);
+  assert.equal(bed.datastore.joinedWith?.attributes.publicIp, moved);
+  assert.equal(held(bed).state.spec.local, moved);
+});
+
+test('an environment file that cannot be written keeps us from being ready, and nothing else', async () => {
+  // Nobody makes files in /proc.
+  const bed = await start({ settings: { subnetFile: '/proc/subnet.env' } });
+  bed.datastore.say(snapshot(5, PEER));
+  await until('tables are in', () => (bed.plane.networks.get(DEVICE)?.fdb.length ?? 0) > 0);
+  await until('a warning', () => bed.board.show().warnings.some((text) => /subnet\.env cannot be written/.test(text)));
+  assert.equal(bed.board.ready, false);
+  assert.deepEqual(bed.log, ['config', 'join']);
+});
+
+test('an address that changes, and back before the datastore has the new one, ends with everything on the first', async () => {
+  const bed = await start();
+  await ready(bed);
+  const [address] = bed.facts.links.flatMap(({ addresses }) =>
+    addresses.filter((each) => each.address.startsWith('10.245')),
+  );
+  assert.ok(address !== undefined);
+  const local = () => bed.plane.networks.get(DEVICE)?.state.spec.local;
+  let away: (() => void) | undefined;
+  const join = bed.datastore.join.bind(bed.datastore);
+  bed.datastore.join = async (own) => {
+    await new Promise<void>((resolve) => {
+      away = resolve;
+    });
+    bed.datastore.join = join;
+    return join(own);
+  };
+  Object.assign(address, { address: '10.245.1.99/24' });
+  await until('the datastore is told of the change', () => away !== undefined);
+  assert.equal(local(), '10.245.1.99');
+  Object.assign(address, { address: '10.245.1.3/24' });
+  // As the dataplane refuses an address that the host no longer has.
+  bed.plane.refuse.set('network.list', 'EADDRNOTAVAIL');
+  away?.();
+  await until('the lease names the second address', () => bed.board.lease?.attributes.publicIp === '10.245.1.99');
+  await sleep(50);
+  bed.plane.refuse.clear();
+  await until('the lease names the first address', () => bed.board.lease?.attributes.publicIp === '10.245.1.3');
+  await until('and the device stands on it', () => local() === '10.245.1.3');
+  assert.deepEqual(bed.datastore.joinedWith?.formerPublicIps, ['10.245.1.99']);
+});
+
+test('a look at the host between an event and its turn sends nothing whole, and takes nothing for a repair', async () => {
+  const bed = await start({ reconcileMs: 1 });
+  await ready(bed);
+  const third = lease(14, '10.245.1.5', '0e:00:00:00:00:14');
+  const looks = () => bed.plane.calledWith('host.read').length;
+  const before = looks();
+  for (let revision = 6; revision < 600; revision += 1) {
+    const change =
+      revision % 2 === 0 ? { type: 'put' as const, lease: third } : { type: 'delete' as const, key: third.key };
+    bed.datastore.say({ type: 'changes', revision, changes: [change], bad: [] });
+    await sleep(1);
+  }
+  await until('all followed', () => held(bed).state.revisions.etcd === 599);
+  assert.ok(looks() > before + 5, 'it was looked at');
+  assert.equal(bed.plane.calledWith('tables.replace').length, 1);
+  assert.equal(bed.plane.calledWith('tables.patch').length, 594);
+  assert.equal(bed.board.show().plane.repairs, 0);
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { formatNetworkConfig, networkConfigOf, parseNetworkConfig } from '../../../src/flannel/config.ts';
 import { FlannelError, type FlannelErrorCode } from '../../../src/flannel/errors.ts';
 
@@ -214,4 +215,31 @@ test('both families: defaults and limits of the IPv6 half', () => {
   assert.throws(() => dual({ IPv6Network: 'fd00:246::/48', IPv6SubnetLen: 49 }), field('IPv6SubnetLen'));
   assert.throws(() => dual({ ...narrow, IPv6SubnetMin: 'fd00:246::1' }), field('IPv6SubnetMin'));
   assert.throws(() => dual({ ...narrow, IPv6SubnetMax: 'fd00:246:0:2::' }), field('IPv6SubnetMin'));
+});
+
+test('no text breaks the reader in another way', () => {
+  const field = fc.constantFrom(
+    'Network',
+    'SubnetLen',
+    'SubnetMin',
+    'SubnetMax',
+    'EnableIPv6',
+    'IPv6Network',
+    'Backend',
+  );
+  const value = fc.oneof(
+    fc.json().map((text) => JSON.parse(text) as unknown),
+    fc.constantFrom('10.0.0.0/8', '10.0.0.0/31', 'fd00::/48', '10.1.0.0', 24, -1, 1e99, { Type: 'vxlan', VNI: -1 }),
+  );
+  const config = fc.dictionary(field, value).map((fields) => JSON.stringify(fields));
+  fc.assert(
+    fc.property(fc.oneof(fc.string(), fc.json(), config), (text) => {
+      try {
+        parseNetworkConfig(text);
+      } catch (error) {
+        assert.ok(error instanceof FlannelError, String(error));
+      }
+    }),
+    { numRuns: 2_000 },
+  );
 });

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { formatSubnetEnv, parseSubnetEnv } from '../../../src/flannel/subnet-env.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
 
@@ -46,4 +48,37 @@ test('both families, in the order of flanneld', () => {
   const env = parseSubnetEnv(text);
   assert.deepEqual([env.network6, env.subnet6], ['fd00:246::/48', 'fd00:246:0:f::/64']);
   assert.equal(formatSubnetEnv(env as Parameters<typeof formatSubnetEnv>[0]), text);
+});
+
+test("a shell that reads it has what flannel's mk-docker-opts.sh makes Docker's options of", () => {
+  // With these three lines; what flannel masquerades, Docker is not to.
+  const script = `eval "$0"
+    echo "--bip=$FLANNEL_SUBNET"
+    echo "--mtu=$FLANNEL_MTU"
+    if [ "$FLANNEL_IPMASQ" = true ]; then echo "--ip-masq=false"; fi`;
+  const options = (text: string) => execFileSync('bash', ['-euc', script, text], { encoding: 'utf8' });
+  assert.equal(options(formatSubnetEnv(env)), '--bip=10.246.18.1/24\n--mtu=1450\n--ip-masq=false\n');
+  assert.equal(options(formatSubnetEnv({ ...env, ipMasq: false })), '--bip=10.246.18.1/24\n--mtu=1450\n');
+});
+
+test('no text breaks the reader', () => {
+  const words = fc.constantFrom(
+    'FLANNEL_SUBNET=',
+    'FLANNEL_NETWORK=',
+    '10.246.18.1/24',
+    'fd00::/64',
+    ',',
+    '\n',
+    '"',
+    '=',
+    '\0',
+  );
+  const texts = fc.oneof(
+    fc.string(),
+    fc.array(words, { maxLength: 20 }).map((parts) => parts.join('')),
+  );
+  fc.assert(
+    fc.property(texts, (text) => typeof parseSubnetEnv(text) === 'object'),
+    { numRuns: 2_000 },
+  );
 });

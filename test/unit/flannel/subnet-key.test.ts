@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { FlannelError } from '../../../src/flannel/errors.ts';
 import { formatSubnetKey, parseSubnetKey } from '../../../src/flannel/subnet-key.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
@@ -46,6 +47,17 @@ test('everything else is refused with the key in the message', () => {
     ['10.246.18.0-24&fd00:246:0:f::-128', /above 127/],
     ['fd00:246:0:f::-64', /not a lease/],
     ['config', /not a lease/],
+    // Those of flannel's own test.
+    ['10', /not a lease/],
+    ['10.12.13-24', /not a lease/],
+    ['10.12.13.300-24', /not a lease/],
+    ['10.12.13.0-24hi', /not a lease/],
+    ['&2001::-56', /not a lease/],
+    ['10.12.13.0-24&:12:13:-56', /not a lease/],
+    ['10.12.13.0-24&20011::-56', /not a lease/],
+    ['10.12.13.0-24&2001-56', /not a lease/],
+    ['10.12.13.0-24&2001::', /not a lease/],
+    ['10.12.13.0-24&2001::-56hi', /not a lease/],
   ];
   for (const [key, message] of table) {
     assert.throws(
@@ -59,4 +71,23 @@ test('everything else is refused with the key in the message', () => {
       key,
     );
   }
+});
+
+test('no text breaks the reader in another way, and what it reads is spelled as it writes', () => {
+  const bytes = fc.constantFrom(...'0123456789abcdef.:-&/ '.split(''), '10.246.81.0-24', 'fd00::');
+  const texts = fc.oneof(
+    fc.string(),
+    fc.array(bytes, { maxLength: 24 }).map((parts) => parts.join('')),
+  );
+  fc.assert(
+    fc.property(texts, (text) => {
+      try {
+        const { subnet, subnet6 } = parseSubnetKey(text);
+        assert.equal(formatSubnetKey(subnet, subnet6), text);
+      } catch (error) {
+        assert.ok(error instanceof FlannelError, String(error));
+      }
+    }),
+    { numRuns: 5_000 },
+  );
 });

@@ -30,6 +30,20 @@ test('a warning that repeats is written a few times, then counted, then told', (
   assert.equal(lines.at(-1)?.msg, 'etcd is away');
 });
 
+test('a clock that is set back keeps no warning unsaid', (context) => {
+  let elapsed = 0;
+  context.mock.method(performance, 'now', () => elapsed);
+  context.mock.timers.enable({ apis: ['Date'], now: Date.UTC(2026, 0) });
+  const lines: string[] = [];
+  const stream = { write: (line: string) => void lines.push(line) };
+  const logger = createLogger({ level: 'info', instance: 'test', stream });
+  for (let count = 0; count < 10; count++) logger.warn('etcd is away');
+  context.mock.timers.setTime(Date.UTC(2025, 0));
+  elapsed += 60_000;
+  logger.warn('etcd is away');
+  assert.match(lines.at(-1) ?? '', /2025-01-01.*5 times more/);
+});
+
 test('different warnings do not limit each other, and nothing below a warning is left out', () => {
   const { lines, logger } = capture();
   for (let count = 0; count < 20; count++) {

@@ -9,6 +9,7 @@ import { readMemory } from '../../../src/datastore/remembered/memory.ts';
 import { RememberedDatastore } from '../../../src/datastore/remembered/remembered-datastore.ts';
 import type { Datastore, DatastoreEvent, Lease, OwnHost } from '../../../src/datastore/types.ts';
 import { formatNetworkConfig, type NetworkConfig, parseNetworkConfig } from '../../../src/flannel/config.ts';
+import { KeptFiles } from '../../../src/host/kept-files.ts';
 import { parseIpv4 } from '../../../src/net/ip.ts';
 import { parseMac } from '../../../src/net/mac.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
@@ -19,6 +20,7 @@ after(() => rmSync(directory, { recursive: true }));
 const CONFIG = '{"Network":"10.246.0.0/16","Backend":{"Type":"vxlan","VNI":3,"Port":4789}}';
 const NEVER = new AbortController().signal;
 const logger = pino({ level: 'silent' });
+const keptFiles = new KeptFiles(logger);
 
 function lease(third: number, publicIp: string): Lease {
   const mac = `0e:00:00:00:00:${third.toString(16).padStart(2, '0')}`;
@@ -76,7 +78,16 @@ let files = 0;
 const newPath = (): string => join(directory, `${++files}.json`);
 
 function remember(inner: Datastore, path: string, more: { offlineStart?: boolean; place?: string } = {}) {
-  return new RememberedDatastore({ inner, path, place: '/net', offlineStart: true, logger, patienceMs: 20, ...more });
+  return new RememberedDatastore({
+    inner,
+    path,
+    place: '/net',
+    offlineStart: true,
+    files: keptFiles,
+    logger,
+    patienceMs: 20,
+    ...more,
+  });
 }
 
 async function run(datastore: Datastore): Promise<DatastoreEvent[]> {

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- scale`: what large tables cost a real dataplane, by its control socket: time and memory of 100,000 FDB entries, of a
+ * `npm run bench -- tables`: what large tables cost a real dataplane, by its control socket: time and memory of 100,000 FDB entries, of a
  * patch on them, and of a flood to 10 and to 1,000 destinations. Lookups by table size are `cargo bench --bench lookup`.
  */
 import { spawn } from 'node:child_process';
