@@ -612,13 +612,18 @@ test('an address that changes, and back before the datastore has the new one, en
 test('a look at the host between an event and its turn sends nothing whole, and takes nothing for a repair', async () => {
   const bed = await start({ reconcileMs: 1 });
   await ready(bed);
-  const third = lease(14, '10.245.1.5', '0e:00:00:00:00:14');
+  // One host that takes another subnet again and again: its old one goes at once, for the new one has its MAC.
+  const subnets = [14, 15].map((number) => lease(number, '10.245.1.5', '0e:00:00:00:00:14'));
   const looks = () => bed.plane.calledWith('host.read').length;
   const before = looks();
   for (let revision = 6; revision < 600; revision += 1) {
-    const change =
-      revision % 2 === 0 ? { type: 'put' as const, lease: third } : { type: 'delete' as const, key: third.key };
-    bed.datastore.say({ type: 'changes', revision, changes: [change], bad: [] });
+    const [now, gone] = revision % 2 === 0 ? subnets : subnets.toReversed();
+    assert.ok(now !== undefined && gone !== undefined);
+    const changes = [
+      { type: 'delete' as const, key: gone.key },
+      { type: 'put' as const, lease: now },
+    ];
+    bed.datastore.say({ type: 'changes', revision, changes, bad: [] });
     await sleep(1);
   }
   await until('all followed', () => held(bed).state.revisions.etcd === 599);
