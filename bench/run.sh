@@ -15,7 +15,9 @@ if [ "${1:-}" = tables ]; then
     use_rust || fail "no Rust >= $RUST_MIN found; run scripts/setup.sh build"
     [ -n "${VTEPD_DATAPLANE:-}" ] || bash scripts/build.sh --no-setup
   } >&2
-  exec node --import tsx bench/tables.ts
+  node --import tsx bench/tables.ts
+  say "lookups and changes by table size" >&2
+  exec cargo bench --quiet --locked --manifest-path native/Cargo.toml --target-dir native/target --bench lookup -- --quick
 fi
 
 if [ "${1:-}" = scale ]; then

@@ -182,7 +182,9 @@ export class Tables {
     }
     const [source, { destinations, state, router }] = strongest;
     if (state !== 'dynamic' || names(destinations, ip)) return undefined;
-    this.#fdb.set(mac, source, { destinations: [{ ip }], state: 'dynamic', ...(router === true ? { router } : {}) });
+    // Port, VNI and interface that were said of it stay.
+    const moved = [{ ...destinations[0], ip }];
+    this.#fdb.set(mac, source, { destinations: moved, state: 'dynamic', ...(router === true ? { router } : {}) });
     this.#forgetPaths();
     return { what: 'moved', from: destinations[0]?.ip ?? '' };
   }

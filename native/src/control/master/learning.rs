@@ -28,7 +28,10 @@ impl Master {
             let held = self.network.fdb.get(&mac).map_or(0, |entry| entry.held.swap(now.saturating_add(WINDOW), Relaxed));
             return if held > now { Learning::Unchanged } else { Learning::Held(from) };
         }
-        let destinations = vec![Destination { ip, port: None, vni: None, via: None }];
+        // What was said of the destination by hand besides the address stays, as in the kernel (`vxlan_snoop`).
+        let told = strongest.and_then(|(_, value)| value.destinations.first()).cloned();
+        let told = told.unwrap_or(Destination { ip, port: None, vni: None, via: None });
+        let destinations = vec![Destination { ip, ..told }];
         let value = FdbValue { destinations, state: EntryState::Dynamic, router };
         let quiet = self.journal.len();
         self.set_mac(source, mac, value, now, &mut Changes::default());

@@ -153,6 +153,16 @@ fn the_verbs_refuse_what_bridge_fdb_refuses_and_what_it_ignores() {
 }
 
 #[test]
+fn a_move_keeps_the_port_that_was_said_by_hand() {
+    let mut master = master(3);
+    let there = Destination { port: Some(9999), ..to(1) };
+    master.change_fdb(EntryVerb::Add, mac(1), Some(there), Some(EntryState::Dynamic), None, 0).unwrap();
+    assert_eq!(master.learn(mac(1), ip(2), 1), Learning::Moved(ip(1)));
+    let entry = master.network.fdb.get(&mac(1)).unwrap();
+    assert_eq!(entry.targets.iter().map(|target| target.address).collect::<Vec<_>>(), [SocketAddr::new(ip(2), 9999)]);
+}
+
+#[test]
 fn learned_entries_move_age_and_end_at_the_limit() {
     let mut master = master(3);
     assert_eq!(master.learn(mac(1), ip(1), 10), Learning::Learned);
