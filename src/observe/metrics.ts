@@ -218,6 +218,12 @@ function planeFamilies({ hello, stats, offloads }: PlaneFacts): Family[] {
     ),
     single(
       'counter',
+      'vtepd_bad_checksums_total',
+      'Datagrams that the kernel threw away because their UDP checksum was wrong',
+      stats.bad_checksums ?? 0,
+    ),
+    single(
+      'counter',
       'vtepd_dataplane_events_suppressed_total',
       'Notifications that the rate limit left out',
       stats.events_suppressed,
@@ -255,6 +261,12 @@ const OF_DEVICE: readonly (readonly [Type, string, string, (stats: NetworkStats)
     'vtepd_too_big_replies_total',
     "Senders told by ICMP that their packet does not fit a peer's path",
     ({ too_big_replies = 0 }) => too_big_replies,
+  ],
+  [
+    'counter',
+    'vtepd_refusals_total',
+    'Senders told by ICMP that a layer-3 network does not carry their packet',
+    ({ refusals = 0 }) => refusals,
   ],
   [
     'counter',
