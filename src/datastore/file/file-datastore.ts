@@ -20,6 +20,8 @@ export interface FileDatastoreOptions {
   readonly logger: Logger;
   /** Time between two looks at the file, beside the watch on its directory. */
   readonly pollMs?: number;
+  /** How long a file must have been at rest before it is read. */
+  readonly settleMs?: number;
 }
 
 /** 160 bytes for each of the 100,000 hosts that a file may list. */
@@ -60,6 +62,7 @@ export class FileDatastore implements Datastore {
       logger: options.logger,
       onContent: (content) => this.accept(content),
       ...(options.pollMs === undefined ? {} : { pollMs: options.pollMs }),
+      ...(options.settleMs === undefined ? {} : { settleMs: options.settleMs }),
     });
   }
 

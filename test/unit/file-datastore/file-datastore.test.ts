@@ -45,13 +45,18 @@ interface Rig {
 }
 
 /** A datastore on a file of its own; a long poll shows that the directory's watch did the work. */
-async function rig(t: { after(fn: () => Promise<void>): void }, text?: string, pollMs = 600_000): Promise<Rig> {
+async function rig(
+  t: { after(fn: () => Promise<void>): void },
+  text?: string,
+  pollMs = 600_000,
+  settleMs?: number,
+): Promise<Rig> {
   directories += 1;
   const directory = join(root, String(directories));
   await mkdir(directory);
   const path = join(directory, 'hosts.yaml');
   if (text !== undefined) await writeFile(path, text);
-  const store = new FileDatastore({ path, logger, pollMs });
+  const store = new FileDatastore({ path, logger, pollMs, ...(settleMs === undefined ? {} : { settleMs }) });
   t.after(() => store.stop());
   return { directory, path, store };
 }
@@ -301,13 +306,14 @@ test('a file from the future is read, and so is one whose content changed under 
 });
 
 test('a file written piece by piece is read when it is whole', async (t) => {
-  const { path, store } = await rig(t, file([A]));
+  // A writer that a busy machine stops for longer than that would have half its file read.
+  const { path, store } = await rig(t, file([A]), undefined, 1_500);
   const reader = new Reader(store);
   await reader.expect('snapshot');
   const text = file([A, B, C]);
   for (let length = 0; length <= text.length; length += 40) {
     await writeFile(path, text.slice(0, length));
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await new Promise((resolve) => setImmediate(resolve));
   }
   await writeFile(path, text);
   assert.equal(summary(await reader.expect('changes')).length, 2, 'neither half a list nor a complaint about one');
