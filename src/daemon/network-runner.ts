@@ -252,6 +252,9 @@ export class NetworkRunner {
     await this.#askRoutes(event, joined, signal);
     const changes = joined.tunnels.map((tunnel) => tunnel.peers.apply(event));
     joined.teller.event(event, joined.tunnels, changes);
+    if (event.type === 'snapshot') {
+      for (const { desired } of joined.tunnels) desired.content.remembered = event.remembered === true;
+    }
     const complete = joined.tunnels.every(({ desired }) => desired.content.complete);
     if (event.type === 'snapshot' && !complete) {
       for (const { desired } of joined.tunnels) {

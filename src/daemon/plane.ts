@@ -49,6 +49,8 @@ export interface Content {
   addresses: readonly string[];
   /** The first snapshot is in: before it, empty tables would be a lie. */
   complete: boolean;
+  /** The leases are those of this host's disk, while the datastore does not answer: they take nothing away. */
+  remembered?: boolean;
   /** Revision of the tables that the dataplane took last. That of `peers` is ahead of it while a change waits its turn. */
   sent?: number;
 }
@@ -325,6 +327,15 @@ export class Plane {
 
   async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, content: Content): Promise<void> {
     const { revision } = content.peers;
+    if (content.remembered === true) {
+      // A controller that was killed had told the dataplane more than it had written to disk.
+      const networks = await client.request('network.list', {});
+      const held = networks.find(({ spec }) => spec.name === name)?.revisions[owner];
+      if (held !== undefined && held >= revision) {
+        content.sent = held;
+        return;
+      }
+    }
     await client.request('tables.replace', { network: name, source: owner, revision, ...content.peers.tables() });
     content.sent = revision;
   }
@@ -389,7 +400,8 @@ export class Plane {
     }
     this.#conflicts.set(desired, conflicts);
     const due = why === 'repair' ? this.#notComing(desired, plan.operations) : plan.operations;
-    const operations = content.complete ? [...due] : due.filter(({ op }) => op !== 'route.del');
+    const certain = content.complete && content.remembered !== true;
+    const operations = certain ? [...due] : due.filter(({ op }) => op !== 'route.del');
     if (operations.length === 0) return;
     if (why === 'repair') {
       this.#board.repaired(operations.length);

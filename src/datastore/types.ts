@@ -31,6 +31,8 @@ export type DatastoreEvent =
   /** Everything there is: replaces all that was said before. Sent first, and again after every re-list. */
   | {
       readonly type: 'snapshot';
+      /** Present where it is what was known once, from this host's disk: whoever was told something later keeps that. */
+      readonly remembered?: true;
       readonly revision: number;
       readonly leases: readonly Lease[];
       readonly bad: readonly BadKey[];

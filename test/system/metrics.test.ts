@@ -29,7 +29,11 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
     [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
     await cluster.putLease({ base: '10.246.70.0' }, SILENT, '02:00:00:00:01:70');
     await eventually('the silent host is a peer', async () => (await onA.fdb('flannel.3')).length === 2);
-    await a.ns.tryExec(['ping', '-n', '-c', '8', '-i', '0.05', '-w', '2', '10.246.70.2']);
+    await eventually('enough is sent to it', async () => {
+      await a.ns.tryExec(['ping', '-n', '-c', '8', '-i', '0.05', '-w', '1', '10.246.70.2']);
+      const { peers } = await onA.stats();
+      return (peers.find(({ ip }) => ip === SILENT)?.tx.packets ?? 0) >= 5;
+    });
   });
   after(() => bed?.destroy());
 

@@ -113,7 +113,7 @@ fn inner_ttl(ethertype: u16, packet: &[u8]) -> u8 {
 /// True for IPv4 with DF and for IPv6, which routers never fragment.
 pub fn may_not_be_fragmented(ethertype: u16, packet: &[u8]) -> bool {
     match ethertype {
-        ethernet::IPV4 => super::be16(packet, 6).is_some_and(|word| word & ip::V4_DF != 0),
+        ethernet::IPV4 => packet.get(6).is_some_and(|byte| u16::from(*byte) << 8 & ip::V4_DF != 0),
         ethernet::IPV6 => true,
         _ => false,
     }

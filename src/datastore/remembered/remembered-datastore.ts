@@ -104,7 +104,7 @@ export class RememberedDatastore implements Datastore {
   async *watch(signal: AbortSignal): AsyncGenerator<DatastoreEvent, void> {
     const memory = this.#memory;
     if (memory !== undefined && this.#earnest !== undefined) {
-      yield { type: 'snapshot', revision: memory.revision, leases: memory.leases, bad: [] };
+      yield { type: 'snapshot', remembered: true, revision: memory.revision, leases: memory.leases, bad: [] };
       yield {
         type: 'stale',
         since: memory.asOf,

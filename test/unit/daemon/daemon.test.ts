@@ -361,6 +361,39 @@ test('where the dataplane holds another revision, it gets the tables whole', asy
   assert.equal(held(bed).fdb.length, 2);
 });
 
+test('what this host remembers takes nothing from a dataplane that was told more', async () => {
+  const third = lease(14, '10.245.1.5', '0e:00:00:00:00:14');
+  const bed = await start();
+  await ready(bed);
+  bed.datastore.say({ type: 'changes', revision: 9, changes: [{ type: 'put', lease: third }], bad: [] });
+  const macs = () =>
+    held(bed)
+      .fdb.map(({ mac }) => mac)
+      .toSorted();
+  const routes = () => bed.facts.routes.filter(({ dev }) => dev === DEVICE).map(({ destination }) => destination);
+  await until('both are in', () => macs().length === 2 && routes().length === 2);
+  await bed.stop();
+
+  const next = await start({ plane: bed.plane, directory: bed.paths.runtimeDir, facts: bed.facts });
+  next.datastore.say({ type: 'snapshot', remembered: true, revision: 5, leases: [PEER], bad: [] });
+  await until('ready', () => next.board.ready);
+  await sleep(50);
+  assert.deepEqual(macs(), ['0e:00:00:00:00:14', PEER_MAC]);
+  assert.equal(routes().length, 2);
+  next.datastore.say(snapshot(12, PEER));
+  await until('etcd has spoken: the third has left', () => macs().length === 1 && routes().length === 1);
+});
+
+test('a dataplane that was told nothing gets what this host remembers', async () => {
+  const bed = await start();
+  bed.datastore.say({ type: 'snapshot', remembered: true, revision: 5, leases: [PEER], bad: [] });
+  await until('ready', () => bed.board.ready);
+  assert.deepEqual(
+    held(bed).fdb.map(({ mac }) => mac),
+    [PEER_MAC],
+  );
+});
+
 test('the next controller adopts: nothing is emptied, deleted or made anew', async () => {
   const bed = await start();
   await ready(bed);

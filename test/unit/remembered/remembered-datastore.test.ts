@@ -138,7 +138,7 @@ test('with the datastore away, the start goes on what was known, and says up to 
   assert.deepEqual(await datastore.ownLease('10.245.1.3', NEVER), OWN);
   assert.deepEqual(await datastore.join(own, NEVER), OWN);
   const events = datastore.watch(NEVER);
-  assert.deepEqual((await events.next()).value, SNAPSHOT);
+  assert.deepEqual((await events.next()).value, { ...SNAPSHOT, remembered: true });
   const stale = (await events.next()).value as DatastoreEvent & { type: 'stale' };
   assert.equal(stale.type, 'stale');
   assert.match(stale.reason, /^etcd has not answered since the start: running on the 2 leases known at 2\d{3}-/);
