@@ -12,7 +12,7 @@ import { makeDirectory } from '../bed/leftovers.ts';
 import { BENCH_DIR } from '../bed/load-tool.ts';
 import { type End, OVERLAY_DEVICE, type Pair, UNDERLAY_DEVICE } from '../bed/pair.ts';
 import type { System } from './system.ts';
-import { launch, reachable, type VtepdOptions } from './vtepd.ts';
+import { launch, type VtepdOptions, vtepd } from './vtepd.ts';
 
 const PROGRAM = join(BENCH_DIR, 'baselines/flannel-proxy.c');
 const PORT = 8285;
@@ -58,30 +58,7 @@ export const flannelUdp: System = {
 };
 
 export function vtepdUdp(options: VtepdOptions): System {
-  return {
-    name: options.name,
-    title: options.title,
-    unavailable: () => reachable(options),
-    async install(pair) {
-      const dir = await makeDirectory();
-      const clients: DataplaneClient[] = [];
-      const close = async (): Promise<void> => {
-        for (const client of clients) client.close();
-        await rm(dir, { recursive: true, force: true });
-      };
-      try {
-        for (const end of pair.ends) clients.push(await start(options, pair, end, dir));
-      } catch (error) {
-        await close();
-        throw error;
-      }
-      return {
-        address: pair.far.overlay,
-        counters: () => Promise.all(clients.map((client) => client.request('stats', {}))),
-        close,
-      };
-    },
-  };
+  return vtepd(options, start);
 }
 
 async function start(options: VtepdOptions, pair: Pair, end: End, dir: string): Promise<DataplaneClient> {

@@ -21,7 +21,10 @@ export interface VtepdOptions {
   readonly lanes: number | undefined;
 }
 
-export function vtepd(options: VtepdOptions): System {
+/** Starts one end's dataplane and makes its network. */
+type Start = (options: VtepdOptions, pair: Pair, end: End, dir: string) => Promise<DataplaneClient>;
+
+export function vtepd(options: VtepdOptions, start: Start = startVxlan): System {
   return {
     name: options.name,
     title: options.title,
@@ -70,7 +73,7 @@ export async function launch(options: VtepdOptions, end: End, dir: string): Prom
   return client;
 }
 
-async function start(options: VtepdOptions, pair: Pair, end: End, dir: string): Promise<DataplaneClient> {
+async function startVxlan(options: VtepdOptions, pair: Pair, end: End, dir: string): Promise<DataplaneClient> {
   const client = await launch(options, end, dir);
   await client.request('network.create', {
     name: OVERLAY_DEVICE,
