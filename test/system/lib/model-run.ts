@@ -95,7 +95,7 @@ export class Run {
         await run.#pathErrors(action);
         continue;
       }
-      if (step.dependsOn(action) || (step.preceded(action) && run.#mayTeach(action))) {
+      if (step.dependsOn(action) || ((step.shortcuts || step.preceded(action)) && run.#mayTeach(action))) {
         await run.#finish(step);
         step = new Step();
       }
@@ -134,6 +134,7 @@ export class Run {
   #predict(step: Step, action: Action): void {
     step.actions.push(action);
     if (action.kind === 'tap') {
+      if (this.#model.network(action.network).options.rsc === true) step.shortcuts = true;
       for (const [frame, virtio] of handedOver(action)) this.#predictTap(step, action, frame, virtio);
       // Whether it comes from this tunnel depends on who is a peer.
       if (step.answers >= ANSWERS_A_SECOND / 2 || isFromUnderlay(action)) step.mustEnd = true;
@@ -171,8 +172,9 @@ export class Run {
       const from = outcome.learned.what === 'moved' ? outcome.learned.from : null;
       this.#events.push(`${what} ${text({ network, mac, ip, from })}`);
       step.learned(network, outcome.learned);
-      // Which of two MACs gets the last place depends on the lane that is faster.
-      if (this.#model.network(network).options.maxaddress > 0) step.mustEnd = true;
+      // Which of two MACs gets the last place depends on the lane that is faster; with `rsc` any frame may be for the new one.
+      const { maxaddress, rsc } = this.#model.network(network).options;
+      if (maxaddress > 0 || rsc === true) step.mustEnd = true;
     }
   }
 
@@ -457,6 +459,8 @@ class Step {
   /** Networks whose tables changed. */
   readonly taught = new Set<string>();
   mustEnd = false;
+  /** A frame is among them that may have got another destination, which somebody may teach. */
+  shortcuts = false;
   readonly #macs = new Set<string>();
 
   learned(network: string, { mac, what }: { mac: string; what: string }): void {
