@@ -1,7 +1,7 @@
 /**
  * `vtepd cleanup`: removes what this instance made on the host. The dataplane that runs is asked to delete its TAPs and
  * to end; where none runs, one is started for as long as it takes to delete the TAPs that the records name. Routes and
- * addresses go with their TAP; direct routes are deleted one by one.
+ * addresses go with their TAP; direct routes and blackholes are deleted one by one.
  */
 import { rmdirSync } from 'node:fs';
 import { networkPaths } from '../config/paths.ts';
@@ -62,7 +62,9 @@ async function cleanDataplane(context: Context, removed: string[], failed: strin
     const held = new Set(hello.networks);
     const leftovers = records.filter((record) => !held.has(record.name));
     for (const record of leftovers) await deleteLeftover(dataplane, record, removed, failed);
-    if (direct.length > 0) await deleteDirectRoutes(dataplane, direct, removed, failed);
+    if (direct.length > 0) {
+      for (const netns of namespacesOf(records)) await deleteRoutes(dataplane, netns, direct, removed, failed);
+    }
     await endDataplane(client, hello.pid, true);
     removed.push(...hello.networks.map((name) => `network ${name}`));
     if (running !== undefined) removed.push(`dataplane (pid ${hello.pid})`);
@@ -71,26 +73,38 @@ async function cleanDataplane(context: Context, removed: string[], failed: strin
   }
 }
 
-async function deleteDirectRoutes(
+/** Our own, and those of the networks. */
+function namespacesOf(records: readonly NetworkRecord[]): ReadonlySet<string | null> {
+  return new Set([null, ...records.map((record) => record.netns)]);
+}
+
+async function deleteRoutes(
   { client }: Dataplane,
+  netns: string | null,
   networks: readonly Prefix[],
   removed: string[],
   failed: string[],
 ): Promise<void> {
-  const facts = await client.request('host.read', { netns: null });
+  const facts = await client.request('host.read', { netns }).catch(absentNamespace);
+  if (facts === undefined) return;
   const plans = networks.map((within) => planHost(facts, { within, addresses: [], routes: [] }));
   const operations = plans.flatMap((plan) => plan.operations);
   if (operations.length === 0) return;
-  const { errors } = await client.request('host.change', { netns: null, operations });
+  const { errors } = await client.request('host.change', { netns, operations });
   const problems = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
   failed.push(...problems.map((problem) => `route: ${problem}`));
-  removed.push(`${operations.length - problems.length} direct routes`);
+  removed.push(`${operations.length - problems.length} direct routes and blackholes`);
 }
 
-/** In our own namespace and in those of the networks. */
+/** A namespace that is gone took along what was in it. */
+function absentNamespace(error: unknown): undefined {
+  if (error instanceof DataplaneError && error.code === 'ENOENT') return undefined;
+  throw error;
+}
+
 async function cleanRules({ paths }: Context, removed: string[], failed: string[]): Promise<void> {
   const records = recordedNetworks(paths).filter((record) => record.bootId === bootId());
-  for (const netns of new Set([null, ...records.map((record) => record.netns)])) {
+  for (const netns of namespacesOf(records)) {
     const nft = new Nft(netns);
     if (!nft.namespaceExists) continue;
     try {
@@ -121,8 +135,8 @@ async function deleteLeftover(
   failed: string[],
 ): Promise<void> {
   try {
-    const { links } = await client.request('host.read', { netns: record.netns });
-    const link = links.find((candidate) => candidate.name === record.name);
+    const facts = await client.request('host.read', { netns: record.netns }).catch(absentNamespace);
+    const link = facts?.links.find((candidate) => candidate.name === record.name);
     if (link === undefined || link.index !== record.ifindex) return;
     const { errors } = await client.request('host.change', {
       netns: record.netns,
@@ -132,8 +146,6 @@ async function deleteLeftover(
     if (error === null || error === undefined) removed.push(`device ${record.name}`);
     else failed.push(`device ${record.name}: ${error.message}`);
   } catch (error) {
-    // A namespace that is gone took its devices along.
-    if (error instanceof DataplaneError && error.code === 'ENOENT') return;
     if (isConnectionLoss(error)) throw error;
     failed.push(`device ${record.name}: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -75,6 +75,7 @@ export const SETTINGS: readonly SettingSpec[] = [
   ownSwitch('ip-masq-random-fully', 'masquerade with random source ports; default on'),
   flanneldSwitch('iptables-forward-rules', 'accept forwarded packets of the network (nftables); default on'),
   flanneld('iptables-resync', 'SECONDS', 'how often these rules are looked at and put back, 1 to 3600; default 5'),
+  flanneldSwitch('ip-blackhole-route', 'throw away packets to unused addresses of our subnet; default off'),
   flanneld('healthz-ip', 'IP', 'where /healthz, /readyz and /metrics listen; default 0.0.0.0'),
   flanneld('healthz-port', 'PORT', 'their TCP port; default 0: off'),
   {
@@ -126,7 +127,6 @@ const unservedValue = (name: string, harmless: readonly string[] = []): Unserved
 
 /** flanneld's flags that are not served yet, with the values that are as good as not giving them. */
 export const UNSERVED: readonly UnservedSpec[] = [
-  unservedSwitch('ip-blackhole-route', 'false'),
   unservedSwitch('kube-subnet-mgr', 'false'),
   unservedSwitch('set-node-network-unavailable', 'true'),
   unservedSwitch('log_backtrace_at', 'false'),

@@ -62,6 +62,8 @@ export interface Settings {
   readonly netns?: string | undefined;
   readonly mac?: Mac | undefined;
   readonly rules: RulesSettings;
+  /** Packets to addresses of our subnet that nobody has are thrown away. */
+  readonly blackholeRoute: boolean;
   readonly routeMode: RouteMode;
   readonly takeOverLease: boolean;
   readonly offlineStart: boolean;
@@ -295,6 +297,7 @@ const fields = z.object({
   'ip-masq-random-fully': onOff.optional(),
   'iptables-forward-rules': onOff.optional(),
   'iptables-resync': integer(1, 3_600).optional(),
+  'ip-blackhole-route': onOff.optional(),
   'healthz-ip': parsed(parseIp).optional(),
   'healthz-port': integer(0, 65_535).optional(),
   device: parsed(checkDeviceName).optional(),
@@ -365,6 +368,7 @@ function assemble(data: z.output<typeof fields>): Settings {
       fullyRandom: data['ip-masq-random-fully'] ?? data['ip-masq-fully-random-disable'] !== true,
       resyncSeconds: data['iptables-resync'] ?? 5,
     },
+    blackholeRoute: data['ip-blackhole-route'] ?? false,
     routeMode: data['route-mode'] ?? 'peer',
     takeOverLease: data['take-over-lease'] === 'true',
     offlineStart: data['offline-start'] !== 'false',

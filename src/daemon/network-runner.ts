@@ -17,6 +17,7 @@ import type { RulesKeeper } from '../host/nft-keeper.ts';
 import { readDaemonRecord, writeDaemonRecord } from '../host/records.ts';
 import type { Family, Ip, Ipv4, Ipv6 } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
+import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import { type PeerChange, PeerState } from '../reconcile/desired.ts';
 import { partOf } from '../reconcile/rules.ts';
@@ -62,6 +63,8 @@ export interface DaemonSettings extends PublicAddresses {
   readonly tunnelOptions?: TunnelOptions | undefined;
   /** A lease with our PublicIP is ours even if nothing else says so. */
   readonly takeOverLease?: boolean | undefined;
+  /** Packets to addresses of our subnet that nobody has are thrown away instead of following the default route. */
+  readonly blackholeRoute?: boolean | undefined;
 }
 
 export interface NetworkOptions {
@@ -244,8 +247,20 @@ export class NetworkRunner {
       backend: type,
     });
     const direct = desired.netns === null && (type === HOST_GW || directRouting);
-    const content = { peers, within: network, direct, addresses: addressesOf(lease, family, desired), complete: false };
+    const content = {
+      peers,
+      within: network,
+      direct,
+      addresses: addressesOf(lease, family, desired),
+      blackholes: this.#blackholesOf(lease, family),
+      complete: false,
+    };
     return { family, peers, desired: Object.assign(desired, { content }) };
+  }
+
+  #blackholesOf(lease: Lease, family: Family): Prefix[] {
+    const subnet = partOf(lease, family)?.subnet;
+    return this.#parts.settings.blackholeRoute === true && subnet !== undefined ? [subnet] : [];
   }
 
   async #follow(event: DatastoreEvent, joined: Joined, signal: AbortSignal): Promise<void> {
@@ -282,6 +297,7 @@ export class NetworkRunner {
     await this.#rule(joined);
     for (const { desired, family } of joined.tunnels) {
       desired.content.addresses = addressesOf(lease, family, desired);
+      desired.content.blackholes = this.#blackholesOf(lease, family);
       // At this moment our address may be gone, or the device be somebody's toy: no reason to end.
       await this.#plane.apply(desired, 'whole', signal);
     }
@@ -482,7 +498,9 @@ export class NetworkRunner {
         // The former ones too, until their routes are gone: this run may end before.
         direct: [
           ...new Set([
-            ...tunnels.flatMap(({ desired }) => (desired.content.direct ? [desired.content.within] : [])),
+            ...tunnels.flatMap(({ desired: { content } }) =>
+              content.direct || (content.blackholes ?? []).length > 0 ? [content.within] : [],
+            ),
             ...this.#plane.formerDirect,
           ]),
         ],

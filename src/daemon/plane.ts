@@ -47,6 +47,8 @@ export interface Content {
   readonly direct: boolean;
   /** With length, for the device. */
   addresses: readonly string[];
+  /** Our subnet, if its unused addresses are not to leave the host. */
+  blackholes?: readonly Prefix[];
   /** The first snapshot is in: before it, empty tables would be a lie. */
   complete: boolean;
   /** The leases are those of this host's disk, while the datastore does not answer: they take nothing away. */
@@ -345,7 +347,7 @@ export class Plane {
     const { spec, content } = desired;
     if (content === undefined || !content.complete) return;
     const operations = routeOperations(spec?.name, change.routes);
-    const first = operations.filter(({ op, dev }) => op === 'route.replace' && dev !== spec?.name);
+    const first = operations.filter((each) => each.op === 'route.replace' && each.dev !== spec?.name);
     await this.#changeRoutes(client, desired, content, first);
     if (spec !== undefined) await this.#patchTables(client, spec, content, change);
     await this.#changeRoutes(
@@ -392,8 +394,8 @@ export class Plane {
   ): Promise<void> {
     const { spec, netns } = desired;
     const facts = await client.request('host.read', { netns });
-    const { addresses, peers, within } = content;
-    const plan = planHost(facts, { dev: spec?.name, within, addresses, routes: peers.routes() });
+    const { addresses, blackholes, peers, within } = content;
+    const plan = planHost(facts, { dev: spec?.name, within, addresses, routes: peers.routes(), blackholes });
     const conflicts = plan.conflicts.join('\n');
     if (conflicts !== (this.#conflicts.get(desired) ?? '')) {
       for (const conflict of plan.conflicts) this.#logger.warn(conflict);

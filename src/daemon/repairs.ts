@@ -24,6 +24,10 @@ function describeOperation(operation: HostOperation): string {
       return `route ${operation.destination} was missing or another on ${operation.dev}`;
     case 'route.del':
       return `route ${operation.destination} was left over on ${operation.dev}`;
+    case 'blackhole.add':
+      return `blackhole ${operation.destination} was missing`;
+    case 'blackhole.del':
+      return `blackhole ${operation.destination} was left over`;
     case 'link.set':
       return `${operation.dev} was ${operation.up ? 'down' : 'up'}`;
     case 'link.del':

@@ -762,7 +762,11 @@ links: Array<LinkFacts>,
 /**
  * Every route of the main table that is unicast and scope link or universe.
  */
-routes: Array<RouteFacts>, };
+routes: Array<RouteFacts>, 
+/**
+ * Every route of the main table that throws packets away.
+ */
+blackholes: Array<BlackholeFacts>, };
 
 /**
  * One link.
@@ -860,6 +864,23 @@ metric: number,
 protocol: number, };
 
 /**
+ * One route of the main table that throws packets away.
+ */
+export type BlackholeFacts = { 
+/**
+ * Destination.
+ */
+destination: string, 
+/**
+ * Priority; lower wins.
+ */
+metric: number, 
+/**
+ * Who made it (`RTPROT_*` of linux/rtnetlink.h).
+ */
+protocol: number, };
+
+/**
  * `host.route_get`: what the kernel would do with a packet, as `ip route get`.
  */
 export type RouteGet = { 
@@ -940,7 +961,23 @@ via: string | null,
 /**
  * Priority; absent = any.
  */
-metric: number | null, } | { "op": "link.del", 
+metric: number | null, } | { "op": "blackhole.add", 
+/**
+ * Destination.
+ */
+destination: string, 
+/**
+ * Priority.
+ */
+metric: number, } | { "op": "blackhole.del", 
+/**
+ * Destination.
+ */
+destination: string, 
+/**
+ * Priority.
+ */
+metric: number, } | { "op": "link.del", 
 /**
  * Link name.
  */

@@ -27,7 +27,7 @@ export interface DaemonRecord {
   /** The same of the tunnel for the IPv6 overlay. */
   readonly mac6?: string;
   readonly device6?: string;
-  /** Networks whose routes may lie on the underlay. */
+  /** Networks that may have routes beside those on their devices: on the underlay, and blackholes. */
   readonly direct?: readonly string[];
   /** What peers sent to. */
   readonly publicIp?: string;

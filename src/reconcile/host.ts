@@ -1,11 +1,20 @@
 /**
  * Desired addresses and routes of one network against what the kernel holds -> operations. Ours are, on our device, the
  * routes marked with `ROUTE_PROTOCOL` and the addresses of full length (`/32`, `/128`, the only ones that we set), and on
- * other devices the marked routes to the network's subnets: what an operator adds by hand stays.
+ * other devices and on none the marked routes to the network's subnets: what an operator adds by hand stays.
  */
-import { type HostFacts, type HostOperation, ROUTE_PROTOCOL, type RouteFacts } from '../dataplane/protocol.ts';
+import {
+  type BlackholeFacts,
+  type HostFacts,
+  type HostOperation,
+  ROUTE_PROTOCOL,
+  type RouteFacts,
+} from '../dataplane/protocol.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { DesiredRoute } from './desired.ts';
+
+/** Weaker than any route that leads somewhere: a bridge's own, to the same destination, has 0 or 256. */
+const BLACKHOLE_METRIC = 2 ** 31 - 1;
 
 export interface DesiredHost {
   /** Absent for a network without a device of its own. */
@@ -15,6 +24,8 @@ export interface DesiredHost {
   /** Address and length, such as `10.246.30.0/32`. */
   readonly addresses: readonly string[];
   readonly routes: readonly DesiredRoute[];
+  /** What is thrown away where no other route is. */
+  readonly blackholes?: readonly Prefix[] | undefined;
 }
 
 export interface HostPlan {
@@ -27,14 +38,15 @@ export interface HostPlan {
 export function planHost(facts: HostFacts, desired: DesiredHost): HostPlan {
   const { dev } = desired;
   const routes = planRoutes(facts.routes, desired);
-  if (dev === undefined) return routes;
+  const blackholes = planBlackholes(facts.blackholes, desired);
+  if (dev === undefined) return { ...routes, operations: [...routes.operations, ...blackholes] };
   const link = facts.links.find((candidate) => candidate.name === dev);
   if (link === undefined) {
-    return { operations: [], conflicts: [`device ${dev} does not exist: no address and no route is set`] };
+    return { operations: blackholes, conflicts: [`device ${dev} does not exist: no address and no route is set`] };
   }
   const addresses = planAddresses(link.addresses, dev, desired.addresses);
   const up: HostOperation[] = link.up ? [] : [{ op: 'link.set', dev, up: true }];
-  return { operations: [...up, ...addresses, ...routes.operations], conflicts: routes.conflicts };
+  return { operations: [...up, ...addresses, ...routes.operations, ...blackholes], conflicts: routes.conflicts };
 }
 
 /** Takes away the marked routes to subnets of former networks, but for those that are wanted now. */
@@ -45,9 +57,12 @@ export function planFormer(
 ): readonly HostOperation[] {
   const isFormer = (destination: string): boolean =>
     former.some((prefix) => prefixContains(prefix, destination as Prefix));
-  return facts.routes
-    .filter((fact) => isMarked(fact) && isFormer(fact.destination) && !wanted.has(fact.destination))
-    .map(({ dev, destination, via, metric }) => deletion(dev ?? '', destination, via, metric));
+  const routes = facts.routes.filter((fact) => isMarked(fact) && isFormer(fact.destination));
+  const blackholes = facts.blackholes.filter((fact) => isOurBlackhole(fact) && isFormer(fact.destination));
+  return [
+    ...routes.map(({ dev, destination, via, metric }) => deletion(dev ?? '', destination, via, metric)),
+    ...blackholes.map(blackholeDeletion),
+  ].filter((operation) => !('destination' in operation) || !wanted.has(operation.destination));
 }
 
 /** The operations for a difference that is already known; deletions come first, a replaced route needs none. */
@@ -129,6 +144,28 @@ function planRoutes(held: readonly RouteFacts[], desired: DesiredHost): HostPlan
     }
   }
   return { operations: [...deletions, ...additions], conflicts };
+}
+
+function planBlackholes(held: readonly BlackholeFacts[], { within, blackholes = [] }: DesiredHost): HostOperation[] {
+  const wanted = new Set<string>(blackholes);
+  const ours = held.filter(
+    (fact) => isOurBlackhole(fact) && within !== undefined && prefixContains(within, fact.destination as Prefix),
+  );
+  const present = new Set(ours.map((fact) => fact.destination));
+  return [
+    ...ours.filter((fact) => !wanted.has(fact.destination)).map(blackholeDeletion),
+    ...[...wanted]
+      .filter((destination) => !present.has(destination))
+      .map((destination): HostOperation => ({ op: 'blackhole.add', destination, metric: BLACKHOLE_METRIC })),
+  ];
+}
+
+function isOurBlackhole({ protocol, metric }: BlackholeFacts): boolean {
+  return protocol === ROUTE_PROTOCOL && metric === BLACKHOLE_METRIC;
+}
+
+function blackholeDeletion({ destination, metric }: BlackholeFacts): HostOperation {
+  return { op: 'blackhole.del', destination, metric };
 }
 
 function isMarked(fact: RouteFacts): boolean {

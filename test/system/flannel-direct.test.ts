@@ -144,7 +144,7 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
     assert.ok(controller.running);
     process.kill(controller.pid, 'SIGTERM');
     await eventually('ended', async () => !(await onA.status()).controller.running);
-    assert.match(await onA.cli('cleanup'), /removed 1 direct routes/);
+    assert.match(await onA.cli('cleanup'), /removed 1 direct routes and blackholes/);
     assert.equal((await routeTo(a, b)).trim(), '');
   });
 });

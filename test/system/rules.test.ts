@@ -1,10 +1,11 @@
 /**
  * flannel's traffic rules, in the kernel: what is masqueraded and what is not, who puts the rules back, what becomes of them
- * at a restart and at cleanup, and what is said where somebody else's firewall stands in the way.
+ * at a restart and at cleanup, and what is said where somebody else's firewall stands in the way. The blackhole of our subnet, too.
  */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
+import { ROUTE_PROTOCOL } from '../../src/dataplane/protocol.ts';
 import { Nft } from '../../src/host/nft.ts';
 import { RulesKeeper, removeTables } from '../../src/host/nft-keeper.ts';
 import { isTableOf, tableName } from '../../src/host/nft-rules.ts';
@@ -64,7 +65,7 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     bed = await Bed.create();
     [a, b] = [bed.host('a'), bed.host('b')];
     cluster = await Cluster.start(bed);
-    const flags = ['--ip-masq', '--iptables-resync', '1'];
+    const flags = ['--ip-masq', '--iptables-resync', '1', '--ip-blackhole-route'];
     const joined = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
     [{ vtepd: onA, daemon: daemonA }] = joined;
     await setContainerMtu(bed.hosts, 1450);
@@ -123,6 +124,26 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     assert.match(daemonA.output, /our traffic rules were changed or removed by somebody and are put back/);
   });
 
+  const blackholes = async (ns: Netns): Promise<string> =>
+    (await ns.exec(['ip', 'route', 'show', 'type', 'blackhole'])).trim();
+
+  test('with --ip-blackhole-route, what is for an unused address of our subnet does not leave by the default route', async () => {
+    const route = new RegExp(
+      `^blackhole ${a.subnet.replaceAll('.', '\\.')} proto ${ROUTE_PROTOCOL} metric 2147483647$`,
+    );
+    assert.match(await blackholes(a.ns), route);
+    assert.equal(await blackholes(b.ns), '');
+    const unused = a.address.replace(/\d+$/, '77');
+    assert.match(await a.ns.exec(['ip', 'route', 'get', unused]), / dev br0 /, "the bridge's own route is stronger");
+    await a.ns.ip(`addr del ${a.gateway}/24 dev br0`);
+    const lost = await a.ns.tryExec(['ip', 'route', 'get', unused]);
+    assert.notEqual(lost.status, 0, lost.stdout);
+    await a.ns.ip(`addr add ${a.gateway}/24 dev br0`);
+    await a.ns.ip(`route del blackhole ${a.subnet}`);
+    await eventually('it is back', async () => route.test(await blackholes(a.ns)), { timeoutMs: 30_000 });
+    assert.match(daemonA.output, /put right: blackhole \S+ was missing/);
+  });
+
   for (const variant of ['iptables-nft', 'iptables-legacy']) {
     test(`${variant} that drops what it does not know is named in status, with what to do, until it lets us through`, async () => {
       await dropsUntilTold(variant);
@@ -153,6 +174,7 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     assert.deepEqual(await rules(a), RULES);
     ({ daemon: daemonA } = await cluster.addVtepd(a, '--ip-masq=false'));
     assert.deepEqual(await rules(a), RULES.slice(0, 3));
+    await eventually('no blackhole either', async () => (await blackholes(a.ns)) === '');
     assert.match(await readFile(onA.subnetFile, 'utf8'), /^FLANNEL_IPMASQ=false$/m);
     await assertPing(a, b);
   });
@@ -183,27 +205,41 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     await daemonA.stop();
   });
 
-  test('cleanup removes the rules', async () => {
-    ({ daemon: daemonA } = await cluster.addVtepd(a, '--ip-masq'));
+  test('cleanup removes the rules and the blackhole', async () => {
+    ({ daemon: daemonA } = await cluster.addVtepd(a, '--ip-masq', '--ip-blackhole-route'));
     assert.deepEqual(await rules(a), RULES);
+    await eventually('the blackhole', async () => (await blackholes(a.ns)) !== '');
     await daemonA.stop();
     const { removed } = await onA.json<{ removed: string[] }>('cleanup');
     assert.ok(removed.includes('traffic rules (nftables table ip vtepd-default)'), removed.join('\n'));
     assert.equal(await rules(a), undefined);
+    assert.equal(await blackholes(a.ns), '');
   });
 
   test("the rules are in the TAP's namespace, each network's in a table of its own; cleanup finds them there", async () => {
     await cluster.etcdctl('put', '/multi/blue/config', cluster.config.replace('"VNI":3', '"VNI":7'));
     const { daemon } = await cluster.addVtepd(
       a,
-      ...['--etcd-prefix', '/multi', '--networks', 'blue', '--netns', a.container.name, '--ip-masq'],
+      ...[
+        '--etcd-prefix',
+        '/multi',
+        '--networks',
+        'blue',
+        '--netns',
+        a.container.name,
+        '--ip-masq',
+        '--ip-blackhole-route',
+      ],
     );
     const tables = (ns: Netns): Promise<string> => ns.exec(['nft', 'list', 'tables', 'ip']);
     assert.equal(await tables(a.container), 'table ip vtepd-default/blue\n');
     assert.doesNotMatch(await tables(a.ns), /vtepd/);
+    await eventually('the blackhole', async () => (await blackholes(a.container)) !== '');
+    assert.equal(await blackholes(a.ns), '');
     await daemon.stop();
     await onA.cli('cleanup');
     assert.equal(await tables(a.container), '');
+    assert.equal(await blackholes(a.container), '');
   });
 });
 

@@ -27,7 +27,7 @@ fn typescript() -> String {
     declare! {
         Mac Empty Hello Capabilities NetworkSpec OuterField OuterWord OuterDf PortRange NetworkState NetworkName NetworkUpdate Destination EntryState FdbEntry Neighbour
         TablesReplace TablesPatch TablesChanged FdbDump NeighbourDump TablesDump EntryVerb FdbChange FdbFlush FdbFlushed NeighChange HostRead HostFacts
-        LinkFacts AddressFacts RouteFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
+        LinkFacts AddressFacts RouteFacts BlackholeFacts RouteGet HostChange HostOperation HostChanged RpcErrorData Traffic NetworkStats LaneStats
         PeerStats Stats MissEvent FdbEvent FdbNotification NeighbourNotification ChangedEvent LinkEvent OffloadEvent OffloadState OffloadSet LanesSet Shutdown DropReason
     }
     out.push_str("/** What each drop reason means and what to do about it. */\nexport const DROP_REASONS: { readonly [reason in DropReason]: { readonly text: string; readonly hint: string } } = {\n");

@@ -624,6 +624,8 @@ wire_types! {
         pub links: Vec<LinkFacts>,
         /// Every route of the main table that is unicast and scope link or universe.
         pub routes: Vec<RouteFacts>,
+        /// Every route of the main table that throws packets away.
+        pub blackholes: Vec<BlackholeFacts>,
     }
 
     /// One link.
@@ -674,6 +676,17 @@ wire_types! {
         pub onlink: bool,
         /// Preferred source address.
         pub source: Option<IpAddr>,
+        /// Priority; lower wins.
+        pub metric: u32,
+        /// Who made it (`RTPROT_*` of linux/rtnetlink.h).
+        pub protocol: u8,
+    }
+
+    /// One route of the main table that throws packets away.
+    pub struct BlackholeFacts {
+        /// Destination.
+        #[cfg_attr(test, ts(type = "string"))]
+        pub destination: IpNet,
         /// Priority; lower wins.
         pub metric: u32,
         /// Who made it (`RTPROT_*` of linux/rtnetlink.h).
@@ -752,6 +765,24 @@ wire_types! {
             /// Priority; absent = any.
             #[serde(default)]
             metric: Option<u32>,
+        },
+        /// Puts a route in the main table that throws packets away, marked as the others.
+        #[serde(rename = "blackhole.add")]
+        BlackholeAdd {
+            /// Destination.
+            #[cfg_attr(test, ts(type = "string"))]
+            destination: IpNet,
+            /// Priority.
+            metric: u32,
+        },
+        /// Takes such a route out of the main table.
+        #[serde(rename = "blackhole.del")]
+        BlackholeDel {
+            /// Destination.
+            #[cfg_attr(test, ts(type = "string"))]
+            destination: IpNet,
+            /// Priority.
+            metric: u32,
         },
         /// Deletes a link.
         #[serde(rename = "link.del")]

@@ -4,10 +4,10 @@
 //! that could be older than the host.
 
 use super::error::SysError;
-use super::netlink::{Address, Link, LinkSettings, Netlink, Route, RouteMatch, RouteSpec};
+use super::netlink::{Address, Blackhole, Link, LinkSettings, Netlink, Route, RouteMatch, RouteSpec};
 use super::netns::Netns;
 use crate::control::protocol::{
-    AddressFacts, HostChanged, HostFacts, HostOperation, LinkFacts, ROUTE_PROTOCOL, RouteFacts, RpcErrorData,
+    AddressFacts, BlackholeFacts, HostChanged, HostFacts, HostOperation, LinkFacts, ROUTE_PROTOCOL, RouteFacts, RpcErrorData,
 };
 use ipnet::IpNet;
 use std::collections::HashMap;
@@ -24,12 +24,17 @@ pub fn read(netns: Option<&str>) -> Result<HostFacts, SysError> {
     }
     let names: HashMap<u32, &str> = links.iter().map(|link| (link.index, link.name.as_str())).collect();
     let name_of = |oif: Option<u32>| oif.and_then(|index| names.get(&index)).map(|&name| name.to_owned());
-    let routes = netlink.routes()?.into_iter().map(|route| route_facts(name_of(route.oif), &route)).collect();
+    let (routes, blackholes): (Vec<_>, Vec<_>) = netlink.routes()?.into_iter().partition(|route| route.kind == libc::RTN_UNICAST);
+    let routes = routes.into_iter().map(|route| route_facts(name_of(route.oif), &route)).collect();
+    let blackholes = blackholes
+        .into_iter()
+        .map(|Route { destination, metric, protocol, .. }| BlackholeFacts { destination, metric, protocol })
+        .collect();
     let links = links.into_iter().map(|link| {
         let addresses = addresses.remove(&link.index).unwrap_or_default();
         link_facts(link, addresses)
     });
-    Ok(HostFacts { links: links.collect(), routes })
+    Ok(HostFacts { links: links.collect(), routes, blackholes })
 }
 
 /// What the kernel would do with a packet to `to`.
@@ -153,6 +158,15 @@ impl Changer<'_> {
                 let deleted = self.netlink.del_route(&RouteMatch { oif, destination, via: *via, metric: *metric });
                 unless_absent(deleted).map_err(|error| explained(error, object, dev))
             }
+            HostOperation::BlackholeAdd { destination, metric } => {
+                let blackhole = blackhole(*destination, *metric, "RTM_NEWROUTE")?;
+                self.netlink.replace_blackhole(&blackhole).map_err(|error| explained(error, blackhole.to_string(), "lo"))
+            }
+            HostOperation::BlackholeDel { destination, metric } => {
+                let blackhole = blackhole(*destination, *metric, "RTM_DELROUTE")?;
+                let deleted = unless_absent(self.netlink.del_blackhole(&blackhole));
+                deleted.map_err(|error| explained(error, blackhole.to_string(), "lo"))
+            }
             HostOperation::LinkDel { dev } => {
                 let Some(index) = self.find(dev)? else { return Ok(()) };
                 self.indexes.clear();
@@ -212,6 +226,11 @@ fn without_host_bits(destination: IpNet, call: &str, object: &str) -> Result<IpN
     }
     let detail = format!("{destination} has bits beyond its prefix length; {network} is meant?");
     Err(SysError::new(call, object, libc::EINVAL).with_detail(detail))
+}
+
+fn blackhole(destination: IpNet, metric: u32, call: &str) -> Result<Blackhole, SysError> {
+    let destination = without_host_bits(destination, call, &format!("blackhole {destination}"))?;
+    Ok(Blackhole { destination, metric, protocol: ROUTE_PROTOCOL })
 }
 
 fn route_text(destination: IpNet, via: Option<IpAddr>, dev: &str, onlink: &str) -> String {

@@ -22,7 +22,7 @@ pub use link::{Link, LinkSettings, TunInfo};
 pub use monitor::{LinkEventRaw, LinkEvents, LinkMonitor};
 pub use neigh::CachedNeighbour;
 pub use neigh_monitor::{NeighbourEvent, NeighbourEvents, NeighbourMonitor};
-pub use route::{Route, RouteMatch, RouteSpec};
+pub use route::{Blackhole, Route, RouteMatch, RouteSpec};
 
 use super::error::SysError;
 use super::netns::Netns;
@@ -67,7 +67,7 @@ impl Netlink {
         self.socket().dump(address::get_all(), "addresses", address::parse)
     }
 
-    /// The routes of the main table, IPv4 and IPv6, that are unicast; a multipath route gives one for each of its hops.
+    /// The routes of the main table, IPv4 and IPv6, that are unicast or blackholes; a multipath route gives one for each of its hops.
     pub fn routes(&self) -> Result<Vec<Route>, SysError> {
         let mut routes = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
@@ -118,6 +118,16 @@ impl Netlink {
     /// Takes the first route that matches out of the main table. ESRCH if none does.
     pub fn del_route(&self, route: &RouteMatch) -> Result<(), SysError> {
         self.socket().change(route::del(route), &route.to_string())
+    }
+
+    /// Puts a blackhole in the main table, in place of the route with the same destination and metric.
+    pub fn replace_blackhole(&self, route: &Blackhole) -> Result<(), SysError> {
+        self.socket().change(route::replace_blackhole(route), &route.to_string())
+    }
+
+    /// Takes a blackhole out of the main table. ESRCH if it is not there.
+    pub fn del_blackhole(&self, route: &Blackhole) -> Result<(), SysError> {
+        self.socket().change(route::del_blackhole(route), &route.to_string())
     }
 
     /// The host's neighbour cache of a link, IPv4 and IPv6.

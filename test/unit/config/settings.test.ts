@@ -56,6 +56,7 @@ const DEFAULTS: Settings = {
   netns: undefined,
   mac: undefined,
   rules: { forward: true, masquerade: false, fullyRandom: true, resyncSeconds: 5 },
+  blackholeRoute: false,
   routeMode: 'peer',
   takeOverLease: false,
   offlineStart: true,
@@ -186,7 +187,11 @@ for (const [flags, env, message] of REFUSED) {
 }
 
 test("flanneld's unserved switches are taken where they are off", () => {
-  assert.deepEqual(load('--kube-subnet-mgr=false --ip-blackhole-route=false'), DEFAULTS);
+  assert.deepEqual(load('--kube-subnet-mgr=false --log_backtrace_at=false'), DEFAULTS);
+});
+
+test('--ip-blackhole-route', () => {
+  assert.deepEqual(load('--ip-blackhole-route'), { ...DEFAULTS, blackholeRoute: true });
 });
 
 test("the switches of the traffic rules, in Go's spellings too", () => {

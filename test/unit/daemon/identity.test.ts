@@ -16,7 +16,7 @@ function lease(mac = MAC): Lease {
   return { key: '10.246.30.0-24', subnet: parsePrefix('10.246.30.0/24'), attributes };
 }
 
-const none: HostFacts = { links: [], routes: [] };
+const none: HostFacts = { links: [], routes: [], blackholes: [] };
 
 function sources(given: Partial<IdentitySources> = {}): IdentitySources {
   return {
@@ -38,7 +38,11 @@ function sources(given: Partial<IdentitySources> = {}): IdentitySources {
 function withLink(name: string, mac: string, address?: string): HostFacts {
   const fact = { scope: 'global', permanent: true, deprecated: false, temporary: false };
   const addresses = address === undefined ? [] : [{ address, ...fact }];
-  return { links: [{ index: 7, name, kind: 'vxlan', mac, mtu: 1450, up: true, carrier: true, addresses }], routes: [] };
+  return {
+    links: [{ index: 7, name, kind: 'vxlan', mac, mtu: 1450, up: true, carrier: true, addresses }],
+    routes: [],
+    blackholes: [],
+  };
 }
 
 test('a lease with our PublicIP and a MAC that was never ours is refused, and the message says what to do', () => {

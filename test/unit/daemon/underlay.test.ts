@@ -30,6 +30,7 @@ const HOST: HostFacts = {
     link('eth2', 1500, address('fd00::2/64')),
   ],
   routes: [route('eth2', 1), route('eth1', 200), route('eth0', 100)],
+  blackholes: [],
 };
 
 const choose = (iface: string[], publicIp?: string) =>

@@ -267,6 +267,12 @@ export class FakeDataplane {
   }
 
   #changeHost(operation: HostOperation): void {
+    if (operation.op === 'blackhole.add' || operation.op === 'blackhole.del') {
+      const { op, destination, metric } = operation;
+      this.facts.blackholes = this.facts.blackholes.filter((blackhole) => blackhole.destination !== destination);
+      if (op === 'blackhole.add') this.facts.blackholes.push({ destination, metric, protocol: ROUTE_PROTOCOL });
+      return;
+    }
     const link = this.facts.links.find((candidate) => candidate.name === operation.dev);
     if (link === undefined) return;
     if (operation.op === 'address.add') {
@@ -313,5 +319,6 @@ export function hostFacts(): HostFacts {
     routes: [
       { destination: '0.0.0.0/0', via: '10.245.1.1', dev: 'eth0', onlink: false, source: null, metric: 0, protocol: 3 },
     ],
+    blackholes: [],
   };
 }

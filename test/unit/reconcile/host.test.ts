@@ -30,6 +30,7 @@ function facts(addresses: AddressFacts[], routes: RouteFacts[], over: Partial<Li
       { ...link, name: DEV, addresses, ...over },
     ],
     routes: [route('0.0.0.0/0', { dev: 'eth0', via: '10.245.1.1', onlink: false, protocol: 3 }), ...routes],
+    blackholes: [],
   };
 }
 
@@ -124,7 +125,7 @@ test('one route for the network has no gateway', () => {
 });
 
 test('without the device there is nothing to set', () => {
-  const plan = planHost({ links: [], routes: [] }, desired);
+  const plan = planHost({ links: [], routes: [], blackholes: [] }, desired);
   assert.deepEqual(plan.operations, []);
   assert.match(plan.conflicts[0] ?? '', /flannel\.1 does not exist/);
 });
@@ -165,15 +166,40 @@ test('a direct route is made on the underlay, replaces ours on the tunnel, and i
   assert.deepEqual(planHost(after, { ...wanted, routes: [] }).operations.length, 2);
 });
 
+test('the blackhole of our subnet is made, and kept; ours of other subnets of the network go, those of others stay', () => {
+  const own = parsePrefix('10.246.30.0/24');
+  const metric = 2 ** 31 - 1;
+  const wanted = { ...desired, within: parsePrefix('10.246.0.0/16'), routes: [], blackholes: [own] };
+  const add = { op: 'blackhole.add', destination: own, metric };
+  const before = facts([address('10.246.30.0/32')], []);
+  assert.deepEqual(planHost(before, wanted).operations, [add]);
+  const ours = { metric, protocol: ROUTE_PROTOCOL };
+  const strangers = [
+    { destination: '10.246.9.0/24', metric, protocol: 4 },
+    { destination: '10.246.9.0/24', ...ours, metric: 0 },
+    { destination: '10.247.9.0/24', ...ours },
+  ];
+  const blackholes = [{ destination: own, ...ours }, { destination: '10.246.31.0/24', ...ours }, ...strangers];
+  const after = { ...before, blackholes };
+  const former = { op: 'blackhole.del', destination: '10.246.31.0/24', metric };
+  assert.deepEqual(planHost(after, wanted).operations, [former]);
+  const { dev: _, ...onUnderlay } = { ...wanted, addresses: [] };
+  assert.deepEqual(planHost(after, onUnderlay).operations, [former]);
+  assert.deepEqual(planFormer(after, [wanted.within], new Set([own])), [former]);
+});
+
 test('a network without a device has direct routes only', () => {
   const wanted = { within: parsePrefix('10.246.0.0/16'), addresses: [], routes: [direct] };
   assert.deepEqual(
-    planHost(facts([], []), wanted).operations.map(({ op, dev }) => [op, dev]),
+    planHost(facts([], []), wanted).operations.map((operation) => [operation.op, 'dev' in operation && operation.dev]),
     [['route.replace', 'eth0']],
   );
   const tunnel = peer('10.246.13.0/24');
   assert.deepEqual(
-    routeOperations(DEV, { added: [direct], removed: [tunnel] }).map(({ op, dev }) => [op, dev]),
+    routeOperations(DEV, { added: [direct], removed: [tunnel] }).map((operation) => [
+      operation.op,
+      'dev' in operation && operation.dev,
+    ]),
     [['route.replace', 'eth0']],
     'the one takes the place of the other without a gap',
   );

@@ -76,6 +76,23 @@ pub struct RouteMatch {
     pub metric: Option<u32>,
 }
 
+/// A route of the main table that throws packets away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blackhole {
+    /// Destination, without host bits.
+    pub destination: IpNet,
+    /// Priority.
+    pub metric: u32,
+    /// `RTPROT_*` to mark it with.
+    pub protocol: u8,
+}
+
+impl fmt::Display for Blackhole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "blackhole {} metric {}", self.destination, self.metric)
+    }
+}
+
 impl fmt::Display for RouteSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_route(f, self.destination, self.via, self.oif, self.metric)?;
@@ -107,7 +124,7 @@ fn write_route(
     }
 }
 
-/// Reads a route of the main table that is unicast and reaches further than this host; one entry for each hop.
+/// Reads a route of the main table that is unicast and reaches further than this host, one entry for each hop, or a blackhole.
 pub fn parse_main(family: i32, message: &Message<'_>) -> Option<Vec<Route>> {
     // With IPv6 switched off the kernel answers a request for IPv6 routes with those of all families.
     if i32::from(u8_at(message.payload, 0)?) != family || u32_at(message.payload, 8)? & libc::RTM_F_CLONED != 0 {
@@ -115,10 +132,11 @@ pub fn parse_main(family: i32, message: &Message<'_>) -> Option<Vec<Route>> {
     }
     let routes = parse(message)?;
     let first = routes.first()?;
-    let wanted = first.table == u32::from(libc::RT_TABLE_MAIN)
-        && first.kind == libc::RTN_UNICAST
-        && matches!(first.scope, libc::RT_SCOPE_UNIVERSE | libc::RT_SCOPE_LINK);
-    wanted.then_some(routes)
+    let wanted = match first.kind {
+        libc::RTN_UNICAST => matches!(first.scope, libc::RT_SCOPE_UNIVERSE | libc::RT_SCOPE_LINK),
+        kind => kind == libc::RTN_BLACKHOLE,
+    };
+    (wanted && first.table == u32::from(libc::RT_TABLE_MAIN)).then_some(routes)
 }
 
 /// Reads the answer to a request for one route.
@@ -236,6 +254,23 @@ pub fn del(route: &RouteMatch) -> Request {
     with_target(Request::new(libc::RTM_DELROUTE, 0, &header), route.destination, route.via, route.oif, route.metric)
 }
 
+/// Asks for a blackhole, in place of a route with the same destination and metric.
+pub fn replace_blackhole(route: &Blackhole) -> Request {
+    let header = header(route.destination, route.protocol, libc::RT_SCOPE_UNIVERSE, libc::RTN_BLACKHOLE, 0);
+    at_priority(Request::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_REPLACE, &header), route)
+}
+
+/// Asks for the end of a blackhole. IPv6 does not compare types (inet6_rtm_delroute): there it is the metric that tells it from other
+/// routes to the same destination.
+pub fn del_blackhole(route: &Blackhole) -> Request {
+    let header = header(route.destination, route.protocol, libc::RT_SCOPE_NOWHERE, libc::RTN_BLACKHOLE, 0);
+    at_priority(Request::new(libc::RTM_DELROUTE, 0, &header), route)
+}
+
+fn at_priority(request: Request, route: &Blackhole) -> Request {
+    request.with_ip(libc::RTA_DST, route.destination.addr()).with_u32(libc::RTA_PRIORITY, route.metric)
+}
+
 fn header(destination: IpNet, protocol: u8, scope: u8, kind: u8, flags: u32) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
     bytes[0] = family_of(destination.addr());
@@ -335,9 +370,9 @@ mod tests {
     }
 
     #[test]
-    fn only_unicast_routes_of_the_main_table_that_leave_the_host_count() {
+    fn only_routes_of_the_main_table_that_leave_the_host_and_blackholes_count() {
         // Byte 4 is the table (RTA_TABLE follows it, and wins), 6 the scope, 7 the type.
-        for (at, value) in [(6, libc::RT_SCOPE_HOST), (7, libc::RTN_LOCAL), (7, libc::RTN_BLACKHOLE), (16, 255)] {
+        for (at, value) in [(6, libc::RT_SCOPE_HOST), (7, libc::RTN_LOCAL), (7, libc::RTN_UNREACHABLE), (16, 255)] {
             let mut bytes = onlink_route();
             bytes[at] = value;
             assert_eq!(parse_main(libc::AF_INET, &answer(&bytes)), None, "byte {at} = {value}");
