@@ -62,7 +62,7 @@ describe('DirectRouting', { skip: await withoutEtcd() }, () => {
     await eventually('the route is back', async () => /dev eth0/.test(await routeTo(a, b)), FOLLOWED);
     const { controller } = await onA.status();
     assert.ok(controller.running && controller.plane.repairs >= 1);
-    assert.match(daemonA.output, /put right: route 10\.246\.13\.0\/24 was missing or another on eth0/);
+    await daemonA.waitFor(/put right: route 10\.246\.13\.0\/24 was missing or another on eth0/);
     await assertPing(a, b);
   });
 });
@@ -134,7 +134,7 @@ describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
     await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
     daemonA = (await cluster.addVtepd(a)).daemon;
     assert.equal((await show('10.246.88.0/24')).trim(), '');
-    assert.match(daemonA.output, /direct routes of an earlier configuration are removed/);
+    await daemonA.waitFor(/direct routes of an earlier configuration are removed/);
     // The other host has not been restarted; its lease is still there.
     assert.match(await routeTo(a, b), /via 10\.245\.1\.4 dev eth0/);
   });

@@ -174,7 +174,7 @@ describe('two hosts and what may go wrong', { skip: await withoutEtcd(), concurr
       },
       LONG,
     );
-    assert.match(daemonA.output, /subnet\.env cannot be written \(ENOSPC/);
+    await daemonA.waitFor(/subnet\.env cannot be written \(ENOSPC/);
     assert.equal((await stateOf(onA))?.ready, false, 'nobody knows the subnet yet');
     await change();
     const route = `10.246.${200 + generation}.0/24`;

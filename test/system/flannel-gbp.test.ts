@@ -66,7 +66,7 @@ describe('a network with Backend.GBP', { skip }, () => {
   });
 
   test('what it cannot do is said, in the log and in status', async () => {
-    assert.match(daemon.output, /Backend\.GBP: .*this host sends none/);
+    await daemon.waitFor(/Backend\.GBP: .*this host sends none/);
     const { controller } = await onA.status();
     assert.ok(controller.running);
     assert.match(controller.warnings.join(), /Backend\.GBP/);

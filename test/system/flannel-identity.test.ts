@@ -29,10 +29,7 @@ describe('two hosts with one PublicIP', { skip: await withoutEtcd() }, () => {
     const before = await cluster.lease(a);
     await cluster.putLease(a, a.ipv4, '02:00:00:00:01:99');
     await eventually('our value is back', async () => (await cluster.lease(a)) === before);
-    assert.match(
-      daemonA.output,
-      /another host uses our PublicIP 10\.245\.1\.3 and has written its VtepMAC 02:00:00:00:01:99/,
-    );
+    await daemonA.waitFor(/another host uses our PublicIP 10\.245\.1\.3 and has written its VtepMAC 02:00:00:00:01:99/);
   });
 
   test('the second is refused, the lease of the first stays as it is, and --take-over-lease lets it pass', async () => {

@@ -116,7 +116,7 @@ describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => 
       },
       { timeoutMs: 40_000 },
     );
-    assert.match(daemonA.output, named);
+    await daemonA.waitFor(named);
     assert.match(await onA.cli('peers'), /10\.245\.1\.70 +10\.246\.70\.0\/24 .* never +-$/m);
     assert.match(await onA.cli('peers'), /10\.245\.1\.4 +10\.246\.13\.0\/24 .* ago +-$/m);
   });

@@ -121,7 +121,7 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     await a.ns.exec(['nft', 'flush chain ip vtepd-default postrouting']);
     await eventually('the rules are back', async () => (await rules(a))?.length === RULES.length);
     assert.deepEqual(await rules(a), RULES);
-    assert.match(daemonA.output, /our traffic rules were changed or removed by somebody and are put back/);
+    await daemonA.waitFor(/our traffic rules were changed or removed by somebody and are put back/);
   });
 
   const blackholes = async (ns: Netns): Promise<string> =>
@@ -141,7 +141,7 @@ describe('traffic rules', { skip: await withoutEtcd() }, () => {
     await a.ns.ip(`addr add ${a.gateway}/24 dev br0`);
     await a.ns.ip(`route del blackhole ${a.subnet}`);
     await eventually('it is back', async () => route.test(await blackholes(a.ns)), { timeoutMs: 30_000 });
-    assert.match(daemonA.output, /put right: blackhole \S+ was missing/);
+    await daemonA.waitFor(/put right: blackhole \S+ was missing/);
   });
 
   for (const variant of ['iptables-nft', 'iptables-legacy']) {
