@@ -24,9 +24,9 @@ export interface ProcessCost {
   readonly idleCpu: number;
   /** The same while leases change. */
   readonly busyCpu: number;
-  /** CPU time of a change that comes alone, less what the process uses idle. */
+  /** CPU time of a new host that comes alone: the median, which the comparison of the host every 10 s does not touch. */
   readonly loneMicroseconds: number;
-  /** The same while many come: several in one event of etcd. */
+  /** The mean while many change, several in one event of etcd, less what the process uses idle. */
   readonly changeMicroseconds: number;
 }
 
@@ -50,16 +50,29 @@ export interface Latencies {
   /** In milliseconds, as `max`. */
   readonly median: number;
   readonly max: number;
-  /** How many changes it made. */
+}
+
+interface Probes {
+  readonly latency: Latencies;
+  /** CPU seconds of a change, median. */
+  readonly cost: { readonly controller: number; readonly dataplane: number };
+  /** Hosts that came and went. */
   readonly changes: number;
 }
 
-const NO_LATENCIES: Latencies = { median: Number.NaN, max: Number.NaN, changes: 0 };
+interface Pids {
+  readonly controller: number;
+  readonly dataplane: number;
+}
 
 const MAC_A = '02:00:00:00:00:0a';
 const MAC_B = '02:00:00:00:00:0b';
 /** First probes are slower: code is compiled. */
-const LATENCY_WARM = 5;
+const PROBES_WARM = 5;
+/** Hosts that a series of probes may add: 16 times 256 subnets, 10.240.0.0/24 and on. */
+const MAX_PROBES = 4_096;
+/** After which a process has done all that belongs to a change. */
+const PROBE_SETTLE_MS = 20;
 const SETTLE_MS = 3_000;
 
 export async function measureSize(hosts: number, plan: ScalePlan): Promise<SizeResult> {
@@ -88,31 +101,27 @@ export async function measureSize(hosts: number, plan: ScalePlan): Promise<SizeR
 
     const pids = { controller: daemon.pid, dataplane: await vtepd.dataplanePid() };
     const idle = await cpuOver(pids, () => sleep(plan.seconds * 1_000));
-    let quiet: Latencies = NO_LATENCIES;
-    const lone = await cpuOver(pids, async () => {
-      quiet = await latencies(a, writer, cluster.vni, AbortSignal.timeout(plan.seconds * 1_000));
-    });
+    const lone = await probes(a, writer, cluster.vni, pids, AbortSignal.timeout(plan.seconds * 1_000));
     let made = 0;
-    let whileBusy: Latencies = NO_LATENCIES;
+    let added: Probes = lone;
     const busy = await cpuOver(pids, async () => {
       const end = new AbortController();
-      const probing = latencies(a, writer, cluster.vni, end.signal);
+      const probing = probes(a, writer, cluster.vni, pids, end.signal);
       made = await churn(writer, others, plan, cluster.vni);
       end.abort();
-      whileBusy = await probing;
+      added = await probing;
     });
     const rate = made / busy.seconds;
-    const perChange = (over: Cpu, name: 'controller' | 'dataplane', changes: number): number =>
-      ((over[name] - (idle[name] / idle.seconds) * over.seconds) / changes) * 1e6;
-    const cost = async (name: 'controller' | 'dataplane'): Promise<ProcessCost> => ({
+    const cost = async (name: keyof Pids): Promise<ProcessCost> => ({
       ...(await memoryOf(pids[name])),
       idleCpu: (100 * idle[name]) / idle.seconds,
       busyCpu: (100 * busy[name]) / busy.seconds,
-      loneMicroseconds: perChange(lone, name, quiet.changes),
-      changeMicroseconds: perChange(busy, name, made + whileBusy.changes),
+      loneMicroseconds: lone.cost[name] * 1e6,
+      changeMicroseconds: ((busy[name] - (idle[name] / idle.seconds) * busy.seconds) / (made + added.changes)) * 1e6,
     });
     const [controller, dataplane] = [await cost('controller'), await cost('dataplane')];
-    return { hosts, firstPacketMs, readyMs, controller, dataplane, rate, latency: quiet, busyLatency: whileBusy };
+    const [latency, busyLatency] = [lone.latency, added.latency];
+    return { hosts, firstPacketMs, readyMs, controller, dataplane, rate, latency, busyLatency };
   } finally {
     writer.close();
     await bed.destroy();
@@ -153,39 +162,56 @@ async function startHost(a: BedHost, b: BedHost): Promise<Started> {
   }
 }
 
-/** How long a new host's lease takes to become a route, which comes after the tables. */
-async function latencies(a: BedHost, writer: LeaseWriter, vni: number, signal: AbortSignal): Promise<Latencies> {
-  const base = '10.250.0.0';
-  const lease = [leaseKey({ base }), leaseValue('172.32.0.1', vni, '0a:0f:00:00:00:01')] as const;
+/**
+ * Adds one host after the other until `signal` aborts: how long each lease takes to become a route, which comes after the tables, and
+ * what it costs. They leave together at the end.
+ */
+async function probes(a: BedHost, writer: LeaseWriter, vni: number, pids: Pids, signal: AbortSignal): Promise<Probes> {
   const monitor = a.ns.background(['ip', 'monitor', 'route']);
   const times: number[] = [];
-  let changes = 0;
+  const costs: { controller: number; dataplane: number }[] = [];
+  const keys: string[] = [];
   try {
     // It listens when it has seen a route of ours.
     await eventually('ip monitor listens', async () => {
-      await a.ns.ip('route replace 10.251.0.0/24 dev lo', 'route del 10.251.0.0/24 dev lo');
-      return monitor.output.includes('10.251.0.0');
+      await a.ns.ip('route replace 10.239.0.0/24 dev lo', 'route del 10.239.0.0/24 dev lo');
+      return monitor.output.includes('10.239.0.0');
     });
-    await until(() => /Deleted 10\.251\.0\.0.*\n$/.test(monitor.output));
-    for (let at = 0; !signal.aborted; at += 1) {
-      const before = monitor.output.length;
+    await until(() => /Deleted 10\.239\.0\.0.*\n$/.test(monitor.output));
+    for (let at = 0; at < MAX_PROBES && !signal.aborted; at += 1) {
+      const base = `10.${240 + (at >> 8)}.${at & 255}.0`;
+      const mac = `0a:0f:00:00:${[at >> 8, at & 255].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`;
+      const key = leaseKey({ base });
+      const cpu = await cpuOf(pids);
       const started = performance.now();
-      await writer.put([lease]);
-      await until(
-        () => monitor.output.slice(before).includes(`\n${base}`) || monitor.output.slice(before).startsWith(base),
-      );
-      if (at >= LATENCY_WARM) times.push(performance.now() - started);
-      const added = monitor.output.length;
-      await writer.delete(lease[0]);
-      await until(() => monitor.output.slice(added).includes(`Deleted ${base}`));
-      changes += 2;
-      await sleep(20);
+      await writer.put([[key, leaseValue(`172.32.${at >> 8}.${at & 255}`, vni, mac)]]);
+      keys.push(key);
+      await until(() => monitor.output.includes(`${base}/24 `));
+      const took = performance.now() - started;
+      await sleep(PROBE_SETTLE_MS);
+      const after = await cpuOf(pids);
+      if (at < PROBES_WARM) continue;
+      times.push(took);
+      costs.push({ controller: after.controller - cpu.controller, dataplane: after.dataplane - cpu.dataplane });
     }
+    for (const key of keys) await writer.delete(key);
+    const last = keys.at(-1)?.split('/').at(-1)?.split('-')[0];
+    await until(() => monitor.output.includes(`Deleted ${last}/24 `));
   } finally {
     await monitor.stop('SIGKILL');
   }
-  times.sort((x, y) => x - y);
-  return { median: times[Math.floor(times.length / 2)] ?? Number.NaN, max: times.at(-1) ?? Number.NaN, changes };
+  return {
+    latency: { median: median(times), max: Math.max(...times) },
+    cost: {
+      controller: median(costs.map(({ controller }) => controller)),
+      dataplane: median(costs.map(({ dataplane }) => dataplane)),
+    },
+    changes: 2 * keys.length,
+  };
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((x, y) => x - y)[Math.floor(values.length / 2)] ?? Number.NaN;
 }
 
 async function until(holds: () => boolean): Promise<void> {
@@ -223,19 +249,25 @@ interface Cpu {
 }
 
 /** What each process uses while `act` goes on. */
-async function cpuOver(pids: { controller: number; dataplane: number }, act: () => Promise<unknown>): Promise<Cpu> {
-  const before = { controller: await cpuOf(pids.controller), dataplane: await cpuOf(pids.dataplane) };
+async function cpuOver(pids: Pids, act: () => Promise<unknown>): Promise<Cpu> {
+  const before = await cpuOf(pids);
   const started = performance.now();
   await act();
+  const after = await cpuOf(pids);
   return {
-    controller: (await cpuOf(pids.controller)) - before.controller,
-    dataplane: (await cpuOf(pids.dataplane)) - before.dataplane,
+    controller: after.controller - before.controller,
+    dataplane: after.dataplane - before.dataplane,
     seconds: (performance.now() - started) / 1_000,
   };
 }
 
+/** CPU seconds so far. */
+async function cpuOf({ controller, dataplane }: Pids): Promise<{ controller: number; dataplane: number }> {
+  return { controller: await processCpu(controller), dataplane: await processCpu(dataplane) };
+}
+
 /** Nanoseconds on a CPU, the first field of each thread's schedstat; /proc/PID/stat counts in hundredths of a second. */
-async function cpuOf(pid: number): Promise<number> {
+async function processCpu(pid: number): Promise<number> {
   let sum = 0;
   for (const task of await readdir(`/proc/${pid}/task`)) {
     const text = await readFile(`/proc/${pid}/task/${task}/schedstat`, 'utf8').catch(() => '0');
