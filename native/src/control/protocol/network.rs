@@ -4,9 +4,59 @@ use crate::wire::Mac;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-wire_types! {
+/// Makes a specification and its update, which have most options in common: one that is `changeable` is optional in the specification, and
+/// the update has it as well. Whatever else an update has is written there, for it says something else than in the specification.
+macro_rules! specification {
+    (
+        $(#[$spec_meta:meta])*
+        $spec:ident {
+            $($(#[$meta:meta])* $(changeable $option:ident: $option_type:ident)? $(pub $field:ident: $field_type:ty)?,)+
+        }
+        $(#[$update_meta:meta])*
+        $update:ident { $($update_fields:tt)* }
+    ) => {
+        wire_types! {
+            $(#[$spec_meta])*
+            pub struct $spec {
+                $(
+                    $(#[$meta])*
+                    $(
+                        #[serde(default, skip_serializing_if = "Option::is_none")]
+                        #[cfg_attr(test, ts(optional))]
+                        pub $option: Option<$option_type>,
+                    )?
+                    $(pub $field: $field_type,)?
+                )+
+            }
+
+            $(#[$update_meta])*
+            pub struct $update {
+                $($update_fields)*
+                $($(
+                    /// As in the specification.
+                    #[serde(default, skip_serializing_if = "Option::is_none")]
+                    #[cfg_attr(test, ts(optional))]
+                    pub $option: Option<$option_type>,
+                )?)+
+            }
+        }
+
+        impl $spec {
+            /// Takes over what an update says of the changeable options.
+            pub fn take_options(&mut self, update: &$update) {
+                $($(
+                    if update.$option.is_some() {
+                        self.$option.clone_from(&update.$option);
+                    }
+                )?)+
+            }
+        }
+    };
+}
+
+specification! {
     /// What a network is to be. Everything optional has the default that its comment names.
-    pub struct NetworkSpec {
+    NetworkSpec {
         /// Name of the TAP device, 1 to 15 bytes.
         pub name: String,
         /// VXLAN network identifier, below 2^24.
@@ -48,62 +98,36 @@ wire_types! {
         #[cfg_attr(test, ts(optional))]
         pub group: Option<IpAddr>,
         /// TTL or hop limit of the outer header: 1 to 255, or the inner packet's. Default: the kernel's (64; 1 for multicast).
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub ttl: Option<OuterField>,
+        changeable ttl: OuterField,
         /// TOS or traffic class of the outer header, or the inner packet's; the lower two bits are always ECN's. Default: 0.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub tos: Option<OuterField>,
+        changeable tos: OuterField,
         /// Whether the underlay may fragment. Default: `unset`, it may.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub df: Option<OuterDf>,
+        changeable df: OuterDf,
         /// Flow label of the outer header, IPv6 only, below 2^20. Default: 0.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub flowlabel: Option<u32>,
+        changeable flowlabel: u32,
         /// UDP source ports. Default: 49152 to 65535.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub srcport: Option<PortRange>,
+        changeable srcport: PortRange,
         /// Send UDP checksums over IPv4. Default: true; without them trains are not possible, and a kernel peer's GRO is not either.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub udpcsum: Option<bool>,
+        changeable udpcsum: bool,
         /// Send no UDP checksums over IPv6. Default: false.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub udp6zerocsumtx: Option<bool>,
+        changeable udp6zerocsumtx: bool,
         /// Take datagrams without UDP checksum over IPv6. Default: false.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
         pub udp6zerocsumrx: Option<bool>,
         /// Bits of the VXLAN header that may be set in what is received, as a 64-bit number in text (`0xff00000000000000`): first
         /// byte uppermost. Default: none but the I flag. The complement of the mask that `ip link` takes, which names what drops.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub reserved_bits: Option<String>,
+        changeable reserved_bits: String,
         /// Take group-based policy headers and strip them. The mark of a frame cannot be seen on a TAP, so none is sent. Default: false.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub gbp: Option<bool>,
+        changeable gbp: bool,
         /// Tell of destination MACs without an entry, by `miss`. Default: true, but false for owner `hand`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub l2miss: Option<bool>,
+        changeable l2miss: bool,
         /// Tell of addresses that the proxy does not know, by `miss`. Default: as `l2miss`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub l3miss: Option<bool>,
+        changeable l3miss: bool,
         /// Send packets for a MAC whose FDB entry has `router` straight to the neighbour they are for. Default: false.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub rsc: Option<bool>,
+        changeable rsc: bool,
         /// With `proxy`: what it cannot answer is flooded instead of swallowed. Default: false.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub proxy_flood: Option<bool>,
+        changeable proxy_flood: bool,
         /// Most learned entries of one VTEP; 0 = no limit. Default: 16384, but 0 for owner `hand`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(test, ts(optional))]
@@ -120,11 +144,67 @@ wire_types! {
         #[cfg_attr(test, ts(optional))]
         pub layer3: Option<bool>,
         /// With `layer3`: the tunnel's own address, from which ICMP errors come. Default: no errors are sent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub tunnel_address: Option<Ipv4Addr>,
+        changeable tunnel_address: Ipv4Addr,
     }
 
+    /// `network.update`: what may change while packets flow. Absent fields stay as they are.
+    NetworkUpdate {
+        /// Name of the TAP device.
+        pub network: String,
+        /// New MAC of the TAP.
+        #[serde(default)]
+        pub mac: Option<Mac>,
+        /// New MTU of the TAP.
+        #[serde(default)]
+        pub mtu: Option<u32>,
+        /// Switch learning.
+        #[serde(default)]
+        pub learning: Option<bool>,
+        /// Switch the ARP and ND proxy.
+        #[serde(default)]
+        pub proxy: Option<bool>,
+        /// Switch the peer filter.
+        #[serde(default)]
+        pub peersonly: Option<bool>,
+        /// Administrative state of the TAP.
+        #[serde(default)]
+        pub up: Option<bool>,
+        /// New ageing time in seconds; 0 = never.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub ageing: Option<u32>,
+        /// New limit of the FDB; entries held beyond it stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxaddress: Option<u32>,
+        /// New limit of learned entries of one VTEP; entries held beyond it stay.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxperpeer: Option<u32>,
+        /// New limit of moves in a minute.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub maxmoves: Option<u32>,
+        /// New default destination, in place of the old one or of the group in the flood list; 0.0.0.0 or :: for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub remote: Option<IpAddr>,
+        /// New multicast group, in place of the old one or of `remote`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub group: Option<IpAddr>,
+        /// New underlay address to bind and to send from, of the same family; 0.0.0.0 or :: for any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub local: Option<IpAddr>,
+        /// New underlay interface. The TAP's MTU stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub dev: Option<String>,
+    }
+}
+
+wire_types! {
     /// A field of the outer header: a number, `inherit`, or `auto`, which is what an absent one is.
     #[derive(Copy, Eq)]
     #[serde(untagged)]
@@ -189,117 +269,5 @@ wire_types! {
     pub struct NetworkName {
         /// Name of the TAP device.
         pub network: String,
-    }
-
-    /// `network.update`: what may change while packets flow. Absent fields stay as they are.
-    pub struct NetworkUpdate {
-        /// Name of the TAP device.
-        pub network: String,
-        /// New MAC of the TAP.
-        #[serde(default)]
-        pub mac: Option<Mac>,
-        /// New MTU of the TAP.
-        #[serde(default)]
-        pub mtu: Option<u32>,
-        /// Switch learning.
-        #[serde(default)]
-        pub learning: Option<bool>,
-        /// Switch the ARP and ND proxy.
-        #[serde(default)]
-        pub proxy: Option<bool>,
-        /// Switch the peer filter.
-        #[serde(default)]
-        pub peersonly: Option<bool>,
-        /// Administrative state of the TAP.
-        #[serde(default)]
-        pub up: Option<bool>,
-        /// New ageing time in seconds; 0 = never.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub ageing: Option<u32>,
-        /// New limit of the FDB; entries held beyond it stay.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub maxaddress: Option<u32>,
-        /// New limit of learned entries of one VTEP; entries held beyond it stay.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub maxperpeer: Option<u32>,
-        /// New limit of moves in a minute.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub maxmoves: Option<u32>,
-        /// New default destination, in place of the old one or of the group in the flood list; 0.0.0.0 or :: for none.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub remote: Option<IpAddr>,
-        /// New multicast group, in place of the old one or of `remote`.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub group: Option<IpAddr>,
-        /// New underlay address to bind and to send from, of the same family; 0.0.0.0 or :: for any.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub local: Option<IpAddr>,
-        /// New underlay interface. The TAP's MTU stays.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub dev: Option<String>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub ttl: Option<OuterField>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub tos: Option<OuterField>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub df: Option<OuterDf>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub flowlabel: Option<u32>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub srcport: Option<PortRange>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub udpcsum: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub udp6zerocsumtx: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub reserved_bits: Option<String>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub gbp: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub l2miss: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub l3miss: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub rsc: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub proxy_flood: Option<bool>,
-        /// As in the specification.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(test, ts(optional))]
-        pub tunnel_address: Option<Ipv4Addr>,
     }
 }
