@@ -9,6 +9,7 @@ mod bare;
 mod decap;
 mod encap;
 mod limit;
+mod proxy;
 
 pub use encap::path_error;
 
