@@ -2,7 +2,7 @@
 //!
 //! Layers, each using only those before it: [`wire`] and [`drops`] (pure bytes, names) - [`offload`] (segment, coalesce) -
 //! [`tables`] (immutable snapshots) and [`counters`] - [`io`] (file descriptors, kernel facts) - [`lane`] (the loop) -
-//! [`control`] (what the controller asks for).
+//! [`control`] (what the controller asks for). One thing looks back: [`io::host`] answers in the words of [`control::protocol`].
 
 pub mod control;
 pub mod counters;

@@ -17,10 +17,8 @@ fn updated(held: &NetworkSpec, request: &NetworkUpdate) -> NetworkSpec {
     macro_rules! replace { ($($field:ident)+) => { $(if let Some(value) = &request.$field { spec.$field = value.clone(); })+ } }
     macro_rules! override_with { ($($field:ident)+) => { $(spec.$field = request.$field.clone().or(spec.$field);)+ } }
     replace! { learning proxy peersonly ageing maxaddress }
-    override_with! {
-        mac mtu dev ttl tos df flowlabel srcport udpcsum udp6zerocsumtx reserved_bits gbp l2miss l3miss rsc proxy_flood maxperpeer
-        maxmoves tunnel_address
-    }
+    override_with! { mac mtu dev maxperpeer maxmoves }
+    spec.take_options(request);
     let given = |address: IpAddr| Some(address).filter(|address| !address.is_unspecified());
     if let Some(local) = request.local {
         spec.local = given(local);

@@ -8,6 +8,7 @@ pub mod netlink;
 pub mod netns;
 pub mod pool;
 pub mod raw;
+pub mod receive;
 pub mod send;
 pub mod snmp;
 pub mod steering;

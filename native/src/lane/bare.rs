@@ -8,8 +8,9 @@
 use super::encap::{self, Out};
 use super::{Context, Device, Port, decap};
 use crate::drops::DropReason;
+use crate::io::receive::{Datagram, ReceiveBatch};
 use crate::io::send::{Buffer, Piece};
-use crate::io::udp::{Datagram, ReceiveBatch, ReceiveSocket};
+use crate::io::udp::ReceiveSocket;
 use crate::offload::segment;
 use crate::tables::{FdbTargets, NO_VNI, Network, Peer, Target};
 use crate::wire::icmp::Refusal;

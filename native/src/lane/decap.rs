@@ -2,7 +2,8 @@
 
 use super::{Context, Device, Port, Report, tap_error};
 use crate::drops::DropReason;
-use crate::io::udp::{Datagram, ReceiveBatch, ReceiveSocket};
+use crate::io::receive::{Datagram, ReceiveBatch};
+use crate::io::udp::ReceiveSocket;
 use crate::offload::received::{self, Received};
 use crate::offload::segment::{self, Segment};
 use crate::tables::{Network, Peer, PortKey};

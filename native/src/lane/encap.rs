@@ -1,7 +1,7 @@
 //! Out: TAP -> proxy -> FDB -> VXLAN header -> UDP.
 
 use super::limit::{self, Answers};
-use super::{Context, Device, Report, bare, tap_error};
+use super::{Context, Device, Report, bare, proxy};
 use crate::drops::DropReason;
 use crate::io::errqueue::PathError;
 use crate::io::send::{Buffer, Piece, SendBatch};
@@ -11,8 +11,7 @@ use crate::tables::{FdbTargets, Network, Snapshot, Target, TooBig};
 use crate::wire::ethernet::Ethernet;
 use crate::wire::outer::Outer;
 use crate::wire::virtio::{self, VirtioHeader};
-use crate::wire::{Framing, Mac, arp, ethernet, flow, ip, nd, vxlan};
-use std::io::IoSlice;
+use crate::wire::{Framing, Mac, ethernet, flow, ip, vxlan};
 use std::net::IpAddr;
 
 /// Frames or superframes taken from a TAP in one turn.
@@ -113,10 +112,10 @@ fn encapsulate(
     let frame = bytes.get_mut(virtio::LEN..).unwrap_or_default();
     let ethernet = ethernet::parse(frame).ok_or(DropReason::TxRunt)?;
     if network.proxy && !ethernet.tagged {
-        match answer(context, device, network, frame, &ethernet) {
+        match proxy::answer(context, device, network, frame, &ethernet) {
             Ok(false) => {}
             Ok(true) => return Ok(()),
-            Err(reason) if network.options.proxy_flood && is_unanswered(reason) => {}
+            Err(reason) if network.options.proxy_flood && proxy::is_unanswered(reason) => {}
             Err(reason) => return Err(reason),
         }
     }
@@ -211,15 +210,10 @@ fn shortcut(context: &mut Context, device: &Device, network: &Network, frame: &m
     let ip = ip::Ip::parse(ethernet.ethertype, packet)?;
     let addresses = ip.addresses(packet);
     let to = if addresses.len() == 8 { v4(addresses, 4) } else { v6(addresses, 16) };
-    let lladdr = known(context, device, network, to?).filter(|lladdr| *lladdr != router)?;
+    let lladdr = proxy::known(context, device, network, to?).filter(|lladdr| *lladdr != router)?;
     frame.get_mut(..6)?.copy_from_slice(&lladdr.0);
     frame.get_mut(6..12)?.copy_from_slice(&router.0);
     Some(lladdr)
-}
-
-/// True where the proxy simply had no answer; what is malformed dies in every mode.
-fn is_unanswered(reason: DropReason) -> bool {
-    matches!(reason, DropReason::TxArpUnanswered | DropReason::TxArpSwallowed | DropReason::TxNdUnanswered)
 }
 
 /// True for a packet that this endpoint sent: from its own underlay address to the VXLAN port of a known VTEP. Encapsulated again
@@ -296,62 +290,6 @@ fn queue_superframe(
         out.answers.tell(context, facts.device, &[header, payload].concat(), &facts.ethernet, limit);
     }
     Ok(())
-}
-
-/// The ARP and ND proxy. True when the frame was consumed by an answer.
-fn answer(
-    context: &mut Context,
-    device: &Device,
-    network: &Network,
-    frame: &[u8],
-    ethernet: &Ethernet,
-) -> Result<bool, DropReason> {
-    match ethernet.ethertype {
-        ethernet::ARP => {
-            let request = match arp::parse(frame) {
-                arp::Arp::Request(request) => request,
-                arp::Arp::Swallow => return Err(DropReason::TxArpSwallowed),
-                arp::Arp::Malformed => return Err(DropReason::TxArpMalformed),
-            };
-            let lladdr = answering(context, device, network, request.target.into()).ok_or(DropReason::TxArpUnanswered)?;
-            device.counters.arp_replies.add(1);
-            reply(context, device, &arp::reply(&request, lladdr))
-        }
-        ethernet::IPV6 => {
-            let solicitation = match nd::parse(frame) {
-                nd::Nd::Solicitation(solicitation) => solicitation,
-                nd::Nd::Malformed => return Err(DropReason::TxNdMalformed),
-                nd::Nd::Other => return Ok(false),
-            };
-            let lladdr = answering(context, device, network, solicitation.target.into()).ok_or(DropReason::TxNdUnanswered)?;
-            let router = network.fdb.get(&lladdr).is_some_and(|entry| entry.router);
-            device.counters.nd_replies.add(1);
-            reply(context, device, &nd::advertisement(&solicitation, lladdr, router))
-        }
-        _ => Ok(false),
-    }
-}
-
-/// The MAC that the proxy answers with.
-fn answering(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<Mac> {
-    known(context, device, network, ip).filter(|lladdr| !network.is_local(*lladdr))
-}
-
-fn known(context: &mut Context, device: &Device, network: &Network, ip: IpAddr) -> Option<Mac> {
-    let lladdr = network.neighbour(ip);
-    if lladdr.is_none() && network.options.l3miss {
-        context.report(Report::MissIp { slot: device.slot, ip });
-    }
-    lladdr
-}
-
-pub(super) fn reply(context: &Context, device: &Device, frame: &[u8]) -> Result<bool, DropReason> {
-    context.counters.tap_writes.add(1);
-    let header = VirtioHeader::default().to_bytes();
-    match device.write(&[IoSlice::new(&header), IoSlice::new(frame)]) {
-        Ok(()) => Ok(true),
-        Err(errno) => Err(tap_error(errno)),
-    }
 }
 
 /// An ICMP error about something that was sent may lower a path MTU.

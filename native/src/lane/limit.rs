@@ -3,7 +3,7 @@
 //! Superframes are judged by the segments that they are cut into. A datagram that may be fragmented is not looked at: the kernel
 //! fragments it, or a router does.
 
-use super::encap::reply;
+use super::proxy::reply;
 use super::{Context, Device};
 use crate::tables::{Network, Peer};
 use crate::wire::ethernet::Ethernet;

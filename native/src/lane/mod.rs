@@ -9,6 +9,7 @@ mod bare;
 mod decap;
 mod encap;
 mod limit;
+mod proxy;
 
 pub use encap::path_error;
 
@@ -18,8 +19,9 @@ use crate::io::error::SysError;
 use crate::io::event::{Epoll, Waker, set_nice};
 use crate::io::pool::SendPool;
 use crate::io::raw::RawSocket;
+use crate::io::receive::ReceiveBatch;
 use crate::io::tap::{TapOffloads, TapQueue};
-use crate::io::udp::{ReceiveBatch, ReceiveSocket};
+use crate::io::udp::ReceiveSocket;
 use crate::offload::coalesce::Coalescer;
 use crate::tables::Snapshot;
 use crate::wire::{Framing, Mac};

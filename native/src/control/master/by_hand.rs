@@ -1,6 +1,13 @@
 //! What an operator changes: the verbs of `bridge fdb` and `ip neigh`, with an error where the kernel says nothing and does nothing.
 
-use super::*;
+use super::checks::{Growth, MAX_DESTINATIONS, is_list};
+use super::layers::Source;
+use super::{Changes, FdbValue, Master};
+use crate::control::error::RpcError;
+use crate::control::protocol::{Destination, EntryState, EntryVerb, FdbFlush, FdbFlushed};
+use crate::wire::Mac;
+use ipnet::IpNet;
+use std::net::IpAddr;
 
 impl Master {
     /// `fdb.change`: the verbs of `bridge fdb`, with an error where the kernel's device says nothing and does nothing.

@@ -1,6 +1,10 @@
 //! `tables.dump`: everything that is held, in use or not.
 
-use super::*;
+use super::Master;
+use crate::control::protocol::{FdbDump, NeighbourDump, TablesDump};
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
 
 impl Master {
     /// `tables.dump`

@@ -1,6 +1,30 @@
 //! What is learned: from received frames, and from the host's neighbour cache of the TAP.
 
-use super::*;
+use super::layers::Source;
+use super::{Changes, FdbValue, Master};
+use crate::control::limits::{MAX_ENTRIES, WINDOW};
+use crate::control::protocol::{Destination, EntryState};
+use crate::tables::FdbTargets;
+use crate::wire::Mac;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What became of one report of a source MAC.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Learning {
+    /// A new entry.
+    Learned,
+    /// It was elsewhere.
+    Moved(IpAddr),
+    /// Already so, or a fixed entry says otherwise.
+    Unchanged,
+    /// The table is full, or the VTEP's share of it.
+    Full,
+    /// It moved too often and stays there for a while.
+    Held(IpAddr),
+}
 
 impl Master {
     /// A received frame came from `mac` behind `ip`.

@@ -1,7 +1,12 @@
 //! The tables of one network: whose word counts, what is refused, what is learned and told.
 
 use super::*;
+use crate::control::error::RpcError;
+use crate::control::protocol::{EntryVerb, FdbEntry, FdbFlush, Neighbour, TablesPatch, TablesReplace};
 use crate::tables::PortKey;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 fn master(maxaddress: u32) -> Master {
     let mut network = Network::new(0, 1, PortKey { v6: false, port: 8472 });

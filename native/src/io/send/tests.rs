@@ -1,5 +1,6 @@
 //! What a kernel that refuses, takes a part, or has no room does to a batch.
 
+use super::kernel::{Kernel, write_control};
 use super::*;
 use crate::io::pool::PoolSpec;
 use crate::io::udp::Endpoint;
@@ -7,6 +8,7 @@ use crate::wire::outer::Df;
 use crate::wire::vxlan;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::mem::zeroed;
 
 /// One message as the kernel saw it.
 #[derive(Debug, PartialEq, Eq, Clone)]
