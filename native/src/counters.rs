@@ -107,6 +107,7 @@ pub struct LaneCounters {
     udp_messages_sent,
     turns,
     busy_us,
+    spin_us,
     longest_turn_us,
     reports_lost,
 }

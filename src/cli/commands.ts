@@ -276,16 +276,21 @@ export const COMMANDS: readonly CommandSpec[] = [
     usage: 'lanes show',
     notes: [
       'SEG/WRITE and SEG/READ are segments a superframe in and out, PKT/RECV and PKT/SEND frames a system call: about 40 where',
-      'superframes are full, 1 where each frame costs its own call. BUSY is since the dataplane started.',
+      'superframes are full, 1 where each frame costs its own call. BUSY is since the dataplane started, SPIN the time that went into',
+      'looking for an answer before sleeping.',
     ],
     load: async () => (await import('./lanes.ts')).lanesShow,
   },
   {
     name: 'lanes set',
-    summary: 'change the number of packet threads while packets flow',
-    usage: 'lanes set N',
-    notes: ['Frames that wait in the TAP queue of a lane that ends are lost. Default: half the CPUs that may be used.'],
-    examples: ['vtepd lanes set 2'],
+    summary: 'change the number of packet threads, and how they wait, while packets flow',
+    usage: 'lanes set [N] [spin US]',
+    notes: [
+      'Frames that wait in the TAP queue of a lane that ends are lost. Default: half the CPUs that may be used.',
+      'In a dialogue of small frames a lane looks for the answer for up to US microseconds (default 50; 0 to 1000) before it',
+      'sleeps, and offers the CPU to others meanwhile: round trips get shorter. With 0 it sleeps at once.',
+    ],
+    examples: ['vtepd lanes set 2', 'vtepd lanes set spin 0'],
     load: async () => (await import('./lanes.ts')).lanesSet,
   },
   {

@@ -1,5 +1,5 @@
-/** `vtepd lanes show|set`: the packet threads, how much of their time is work, and how many there are. */
-import type { LaneStats, Stats } from '../dataplane/protocol.ts';
+/** `vtepd lanes show|set`: the packet threads, how much of their time is work, how many there are, and how they wait. */
+import type { LaneStats, LanesSet, Stats } from '../dataplane/protocol.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print, withDataplane } from './context.ts';
 import { EXIT_OK, UsageError } from './errors.ts';
@@ -13,13 +13,26 @@ export async function lanesShow(context: Context, input: ParsedArguments): Promi
 }
 
 export async function lanesSet(context: Context, input: ParsedArguments): Promise<number> {
-  const [count, ...rest] = input.words;
-  if (count === undefined || !/^\d{1,3}$/.test(count) || rest.length > 0) {
-    throw new UsageError('lanes set takes a number from 1 to 16: vtepd lanes set 2');
-  }
-  const hello = await withDataplane(context, (client) => client.request('lanes.set', { lanes: Number(count) }));
-  print(context, { lanes: hello.lanes }, (value) => `${value.lanes} ${value.lanes === 1 ? 'lane' : 'lanes'}\n`);
+  const { lanes, spin_us } = await withDataplane(context, (client) =>
+    client.request('lanes.set', lanesWords(input.words)),
+  );
+  print(context, { lanes, spin_us }, () => `${lanes} ${lanes === 1 ? 'lane' : 'lanes'}, spin ${spin_us} us\n`);
   return EXIT_OK;
+}
+
+/** `[N] [spin US]`, one of them at least. */
+export function lanesWords(words: readonly string[]): LanesSet {
+  const match = /^(\d{1,3})?(?:(?:^| )spin (\d{1,5}))?$/.exec(words.join(' '));
+  const [, lanes, spin] = match ?? [];
+  if (lanes === undefined && spin === undefined) {
+    throw new UsageError(
+      'lanes set takes a number from 1 to 16, or spin with microseconds from 0 to 1000, or both: vtepd lanes set 2 spin 50',
+    );
+  }
+  return {
+    ...(lanes === undefined ? {} : { lanes: Number(lanes) }),
+    ...(spin === undefined ? {} : { spin_us: Number(spin) }),
+  };
 }
 
 const HEAD = [
@@ -33,6 +46,7 @@ const HEAD = [
   'PKT/RECV',
   'PKT/SEND',
   'BUSY',
+  'SPIN',
   'LONGEST',
 ];
 
@@ -59,9 +73,14 @@ function row(lane: LaneStats, uptime: number): string[] {
     ratio(lane.tx.packets, lane.tap_reads),
     ratio(lane.rx.packets, lane.udp_receives),
     ratio(lane.tx.packets, lane.udp_sends),
-    uptime > 0 ? `${Math.min(100, lane.busy_us / uptime / 1e4).toFixed(1)}%` : '-',
+    share(lane.busy_us, uptime),
+    share(lane.spin_us, uptime),
     `${lane.longest_turn_us}us`,
   ];
+}
+
+function share(microseconds: number, uptime: number): string {
+  return uptime > 0 ? `${Math.min(100, microseconds / uptime / 1e4).toFixed(1)}%` : '-';
 }
 
 function ratio(frames: number, calls: number): string {

@@ -40,6 +40,10 @@ uptime: number,
  */
 lanes: number, 
 /**
+ * Longest time in microseconds that a lane looks for work before it sleeps.
+ */
+spin_us: number, 
+/**
  * What the kernel lets it use, found by trying.
  */
 capabilities: Capabilities, 
@@ -1141,6 +1145,10 @@ turns: number,
  */
 busy_us: number, 
 /**
+ * Microseconds spent looking for work before sleeping.
+ */
+spin_us: number, 
+/**
  * Longest turn in microseconds.
  */
 longest_turn_us: number, };
@@ -1395,14 +1403,17 @@ offload: string,
 enabled: boolean, };
 
 /**
- * `lanes.set`: how many lanes move packets, 1 to 16. Takes effect at once; frames that wait in the TAP queue of a lane that
- * ends are lost.
+ * `lanes.set`: what is given changes, at once.
  */
 export type LanesSet = { 
 /**
- * The number.
+ * How many lanes move packets, 1 to 16. Frames that wait in the TAP queue of a lane that ends are lost.
  */
-lanes: number, };
+lanes?: number, 
+/**
+ * Longest time in microseconds that a lane looks for work before it sleeps, 0 (sleep at once) to 1000.
+ */
+spin_us?: number, };
 
 /**
  * `shutdown`: ends the dataplane.

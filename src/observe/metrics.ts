@@ -347,6 +347,12 @@ const OF_LANE: readonly (readonly [Type, string, string, (lane: LaneStats) => nu
   ['counter', 'vtepd_lane_turns_total', 'Times the lane looked what there is to do and did it', ({ turns }) => turns],
   ['counter', 'vtepd_lane_busy_seconds_total', 'Time spent working', ({ busy_us }) => busy_us / 1e6],
   [
+    'counter',
+    'vtepd_lane_spin_seconds_total',
+    'Time spent looking for work before sleeping',
+    ({ spin_us }) => spin_us / 1e6,
+  ],
+  [
     'gauge',
     'vtepd_lane_longest_turn_seconds',
     'Longest turn since the lane started',

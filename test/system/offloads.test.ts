@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import type { OffloadState } from '../../src/dataplane/protocol.ts';
 import { Bed, type BedHost, type UnderlayMode } from './lib/bed.ts';
 import { assertNoChecksumErrors, assertNoDrops, assertPing, assertTcp, assertUdp } from './lib/checks.ts';
+import { eventually } from './lib/exec.ts';
 import { type End, type EndKind, join } from './lib/overlay.ts';
 import { withoutKernelVxlan } from './lib/requirements.ts';
 import { tcpBothWays } from './lib/traffic.ts';
@@ -80,7 +81,7 @@ describe('lanes', () => {
 
   async function setLanes(count: number): Promise<void> {
     for (const { vtepd } of ends) {
-      assert.deepEqual(await vtepd?.json('lanes', 'set', String(count)), { lanes: count });
+      assert.deepEqual(await vtepd?.json('lanes', 'set', String(count)), { lanes: count, spin_us: 50 });
       const [network] = (await vtepd?.json<{ queues: number }[]>('link', 'show')) ?? [];
       // Sixteen for each lane where the kernel can steer flows to them.
       assert.ok([count, 16 * count].includes(network?.queues ?? 0), `${network?.queues} queues of ${count} lanes`);
@@ -118,10 +119,36 @@ describe('lanes', () => {
     await assertNoChecksumErrors(a, b);
   });
 
+  test('in a dialogue a lane looks for the answer before it sleeps, unless it is told not to', async () => {
+    const spun = async (): Promise<number> => {
+      const { lanes } = (await ends[0]?.vtepd?.stats()) ?? { lanes: [] };
+      return lanes.reduce((sum, lane) => sum + lane.spin_us, 0);
+    };
+    const setSpin = async (microseconds: number): Promise<void> => {
+      for (const { vtepd } of ends) {
+        assert.deepEqual(await vtepd?.json('lanes', 'set', 'spin', String(microseconds)), {
+          lanes: 1,
+          spin_us: microseconds,
+        });
+      }
+    };
+    const talk = (): Promise<unknown> => a.container.exec(['ping', '-q', '-f', '-c', '500', b.address]);
+    // Long enough for a machine that has much else to do.
+    await setSpin(1_000);
+    const before = await spun();
+    await eventually('it has looked', () => talk().then(async () => (await spun()) > before), { timeoutMs: 60_000 });
+    await setSpin(0);
+    const told = await spun();
+    await talk();
+    assert.equal(await spun(), told);
+    await setSpin(50);
+  });
+
   test('a number that makes no sense is refused, and so is an unknown offload', async () => {
     const vtepd = ends[0]?.vtepd;
     assert.match((await vtepd?.tryCli('lanes', 'set', '0'))?.stderr ?? '', /1 to 16/);
     assert.match((await vtepd?.tryCli('lanes', 'set', '17'))?.stderr ?? '', /1 to 16/);
+    assert.match((await vtepd?.tryCli('lanes', 'set', 'spin', '1001'))?.stderr ?? '', /0 to 1000/);
     assert.match(
       (await vtepd?.tryCli('offloads', 'set', 'rocket', 'on'))?.stderr ?? '',
       /no offload 'rocket'; there are tap_tso/,

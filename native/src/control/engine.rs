@@ -22,6 +22,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
@@ -69,6 +70,7 @@ impl Engine {
             reports: sender,
             waker: Arc::new(event::Waker::new()?),
             started: Instant::now(),
+            spin_us: Arc::new(AtomicU32::new(lane::SPIN_US)),
         };
         let mut handles = Vec::new();
         for number in 0..lanes.max(1) {
@@ -172,6 +174,7 @@ impl Engine {
             pid: std::process::id(),
             uptime: u64::from(self.now()),
             lanes: self.lanes.len() as u32,
+            spin_us: self.shared.spin_us.load(Relaxed),
             capabilities: self.offloads.capabilities(),
             networks: self.networks.keys().cloned().collect(),
         })

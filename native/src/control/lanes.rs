@@ -1,4 +1,4 @@
-//! `lanes.set`: more or fewer packet threads while packets flow.
+//! `lanes.set`: more or fewer packet threads while packets flow, and how long they look for work before they sleep.
 //!
 //! A new lane gets a queue of every TAP and a socket of every port; the kernel spreads flows over what there is. A lane that
 //! ends gives back its own; its counts are kept.
@@ -9,19 +9,26 @@ use super::protocol::{Empty, Hello, LanesSet};
 use crate::counters::NetworkCounters;
 use crate::io::netns::Netns;
 use crate::io::tap;
-use crate::lane::{self, Device};
+use crate::lane::{self, Device, MAX_SPIN_US};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// Most lanes; beyond the number of CPUs they only get in each other's way, and a TAP has queues for so many.
 pub const MAX_LANES: u32 = 16;
 
 impl Engine {
     pub(super) fn lanes_set(&mut self, request: LanesSet) -> Result<Hello, RpcError> {
-        if !(1..=MAX_LANES).contains(&request.lanes) {
-            return Err(RpcError::new("EINVAL", format!("{} lanes: 1 to {MAX_LANES} are possible", request.lanes)));
+        let lanes = request.lanes.unwrap_or(self.lanes.len() as u32);
+        if !(1..=MAX_LANES).contains(&lanes) {
+            return Err(RpcError::new("EINVAL", format!("{lanes} lanes: 1 to {MAX_LANES} are possible")));
         }
-        let wanted = request.lanes as usize;
+        let spin_us = request.spin_us.unwrap_or(self.shared.spin_us.load(Relaxed));
+        if spin_us > MAX_SPIN_US {
+            return Err(RpcError::new("EINVAL", format!("spin {spin_us} us: 0 to {MAX_SPIN_US} are possible")));
+        }
+        self.shared.spin_us.store(spin_us, Relaxed);
+        let wanted = lanes as usize;
         while self.lanes.len() > wanted {
             self.remove_lane();
         }
@@ -32,7 +39,7 @@ impl Engine {
                 return Err(error);
             }
         }
-        self.log.info("lanes set", json!({ "lanes": wanted }));
+        self.log.info("lanes set", json!({ "lanes": wanted, "spin_us": spin_us }));
         self.hello(Empty {})
     }
 

@@ -57,6 +57,7 @@ impl Engine {
                 udp_messages_sent: c.udp_messages_sent.get(),
                 turns: c.turns.get(),
                 busy_us: c.busy_us.get(),
+                spin_us: c.spin_us.get(),
                 longest_turn_us: c.longest_turn_us.get(),
             }
         });

@@ -10,6 +10,7 @@ mod decap;
 mod encap;
 mod limit;
 mod proxy;
+mod wait;
 
 pub use encap::path_error;
 
@@ -22,6 +23,7 @@ use crate::io::raw::RawSocket;
 use crate::io::receive::ReceiveBatch;
 use crate::io::tap::{TapOffloads, TapQueue};
 use crate::io::udp::ReceiveSocket;
+use crate::lane::wait::{Waiting, Ways};
 use crate::offload::coalesce::Coalescer;
 use crate::tables::Snapshot;
 use crate::wire::{Framing, Mac};
@@ -29,6 +31,7 @@ use arc_swap::ArcSwap;
 use std::io::IoSlice;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -39,6 +42,10 @@ const MAX_SEGMENTS: usize = 64;
 /// moves. On a machine whose CPUs are all busy a round trip beside a bulk flow took 7.6 ms at nice 0, 25 us at -10. A real-time class
 /// would starve the senders that fill the batches.
 const NICE: i32 = -10;
+/// Longest time in microseconds that a lane looks for work before it sleeps, unless somebody sets another: about what it costs to be woken.
+pub const SPIN_US: u32 = 50;
+/// The longest that may be set: beyond it sleeping is cheaper whatever comes.
+pub const MAX_SPIN_US: u32 = 1_000;
 /// How long the control thread waits for a lane to let go of a descriptor.
 const LET_GO: Duration = Duration::from_secs(2);
 
@@ -185,6 +192,8 @@ pub struct Shared {
     pub waker: Arc<Waker>,
     /// Zero of the clock of ages and last-heard times.
     pub started: Instant,
+    /// Longest time in microseconds that a lane looks for work before it sleeps.
+    pub spin_us: Arc<AtomicU32>,
 }
 
 /// Starts a lane without devices.
@@ -271,9 +280,14 @@ struct Lane {
 impl Lane {
     fn run(mut self) {
         let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
+        let mut waiting = Waiting::default();
+        let mut ways = Ways::default();
         loop {
             ready.clear();
-            ready.extend(self.epoll.wait(-1));
+            let spin = Duration::from_micros(self.context.shared.spin_us.load(Relaxed).into());
+            let moved = self.context.counters.rx_bytes.get() + self.context.counters.tx_bytes.get();
+            let looked = waiting.wait(&mut self.epoll, &mut ready, ways, moved, spin);
+            self.context.counters.spin_us.add(looked.as_micros() as u64);
             self.context.counters.turns.add(1);
             let begin = Instant::now();
             self.context.now = u32::try_from(begin.duration_since(self.context.shared.started).as_secs()).unwrap_or(u32::MAX);
@@ -284,6 +298,8 @@ impl Lane {
                 self.context.snapshot = self.context.shared.snapshot.load_full();
             }
             let queues = ready.iter().filter(|(number, _)| number & SOCKETS == 0).count();
+            let from_socket = |(number, _): &(u64, bool)| number & SOCKETS != 0 && *number != WAKER;
+            ways = Ways { out: queues > 0, into: ready.iter().any(from_socket) };
             for (number, broken) in &ready {
                 self.serve(*number, *broken, queues);
             }

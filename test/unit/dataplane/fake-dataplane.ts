@@ -121,6 +121,7 @@ export class FakeDataplane {
           pid: this.pid,
           uptime: 1,
           lanes: 1,
+          spin_us: 50,
           capabilities: { tap_tso: true, tap_uso: true, udp_segment: true, udp_gro: true },
           networks: [...this.networks.keys()],
         } satisfies Methods['hello']['result'];

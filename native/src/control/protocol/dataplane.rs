@@ -14,6 +14,8 @@ wire_types! {
         pub uptime: u64,
         /// How many lanes move packets.
         pub lanes: u32,
+        /// Longest time in microseconds that a lane looks for work before it sleeps.
+        pub spin_us: u32,
         /// What the kernel lets it use, found by trying.
         pub capabilities: Capabilities,
         /// Names of the networks held.
@@ -54,11 +56,16 @@ wire_types! {
         pub enabled: bool,
     }
 
-    /// `lanes.set`: how many lanes move packets, 1 to 16. Takes effect at once; frames that wait in the TAP queue of a lane that
-    /// ends are lost.
+    /// `lanes.set`: what is given changes, at once.
     pub struct LanesSet {
-        /// The number.
-        pub lanes: u32,
+        /// How many lanes move packets, 1 to 16. Frames that wait in the TAP queue of a lane that ends are lost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub lanes: Option<u32>,
+        /// Longest time in microseconds that a lane looks for work before it sleeps, 0 (sleep at once) to 1000.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(test, ts(optional))]
+        pub spin_us: Option<u32>,
     }
 
     /// `shutdown`: ends the dataplane.

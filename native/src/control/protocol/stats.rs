@@ -95,6 +95,9 @@ wire_types! {
         /// Microseconds spent working.
         #[cfg_attr(test, ts(type = "number"))]
         pub busy_us: u64,
+        /// Microseconds spent looking for work before sleeping.
+        #[cfg_attr(test, ts(type = "number"))]
+        pub spin_us: u64,
         /// Longest turn in microseconds.
         #[cfg_attr(test, ts(type = "number"))]
         pub longest_turn_us: u64,
