@@ -23,7 +23,6 @@ use crate::io::raw::RawSocket;
 use crate::io::receive::ReceiveBatch;
 use crate::io::tap::{TapOffloads, TapQueue};
 use crate::io::udp::ReceiveSocket;
-use crate::lane::wait::{Waiting, Ways};
 use crate::offload::coalesce::Coalescer;
 use crate::tables::Snapshot;
 use crate::wire::{Framing, Mac};
@@ -35,6 +34,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use wait::{Turn, Waiting};
 
 /// Most segments in one TAP write: the kernel refuses UDP superframes beyond 64.
 const MAX_SEGMENTS: usize = 64;
@@ -281,13 +281,11 @@ impl Lane {
     fn run(mut self) {
         let mut ready: Vec<(u64, bool)> = Vec::with_capacity(64);
         let mut waiting = Waiting::default();
-        let mut ways = Ways::default();
+        let mut turn = Turn::default();
         loop {
             ready.clear();
             let spin = Duration::from_micros(self.context.shared.spin_us.load(Relaxed).into());
-            let moved = self.context.counters.rx_bytes.get() + self.context.counters.tx_bytes.get();
-            let looked = waiting.wait(&mut self.epoll, &mut ready, ways, moved, spin);
-            self.context.counters.spin_us.add(looked.as_micros() as u64);
+            waiting.wait(&mut self.epoll, &mut ready, turn, spin, &self.context.counters.spin_us);
             self.context.counters.turns.add(1);
             let begin = Instant::now();
             self.context.now = u32::try_from(begin.duration_since(self.context.shared.started).as_secs()).unwrap_or(u32::MAX);
@@ -298,14 +296,15 @@ impl Lane {
                 self.context.snapshot = self.context.shared.snapshot.load_full();
             }
             let queues = ready.iter().filter(|(number, _)| number & SOCKETS == 0).count();
-            let from_socket = |(number, _): &(u64, bool)| number & SOCKETS != 0 && *number != WAKER;
-            ways = Ways { out: queues > 0, into: ready.iter().any(from_socket) };
             for (number, broken) in &ready {
                 self.serve(*number, *broken, queues);
             }
             if std::mem::take(&mut self.context.reported) {
                 self.context.shared.waker.wake();
             }
+            let from_socket = |(number, _): &(u64, bool)| number & SOCKETS != 0 && *number != WAKER;
+            let moved = self.context.counters.rx_bytes.get() + self.context.counters.tx_bytes.get();
+            turn = Turn { out: queues > 0, into: ready.iter().any(from_socket), moved };
             let spent = u64::try_from(begin.elapsed().as_micros()).unwrap_or(0);
             self.context.counters.busy_us.add(spent);
             self.context.counters.longest_turn_us.raise_to(spent);

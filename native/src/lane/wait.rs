@@ -9,6 +9,7 @@
 //! - nobody else wants the CPU. It is offered to others between two looks; if that takes long, somebody does, and then a thread that
 //!   sleeps is served sooner than one that yields, for the scheduler lets it in as soon as it is woken.
 
+use crate::counters::Counter;
 use crate::io::event::Epoll;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -22,13 +23,15 @@ const AFTER_BULK: u32 = 64;
 const CROWDED: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_millis(128);
 const FINDS: u32 = 256;
 
-/// Which ways frames went in a turn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ways {
-    /// From a TAP.
+/// What a lane did in a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Turn {
+    /// Took frames from a TAP.
     pub out: bool,
-    /// From a socket.
+    /// Took datagrams from a socket.
     pub into: bool,
+    /// Bytes that the lane had moved at its end since it started.
+    pub moved: u64,
 }
 
 /// What a lane knows of its waits.
@@ -36,10 +39,8 @@ pub struct Ways {
 pub struct Waiting {
     /// The wait before was so short that a look would have found something.
     short: bool,
-    /// Of the turn before.
-    before: Ways,
-    /// Bytes that the lane had moved at the wait before.
-    moved: u64,
+    before: Turn,
+    /// Waits left until bulk is forgotten.
     bulk: u32,
     /// Until when others have the CPU, and how long that was the last time.
     crowded: Option<Instant>,
@@ -48,36 +49,34 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Waits until descriptors are ready and puts their numbers into `ready`, with whether they only report an error; says how long it
-    /// looked about, at most `spin`, before it found something or slept.
-    ///
-    /// `ways` are those of the turn that ends, `moved` are the lane's bytes so far.
-    pub fn wait(&mut self, epoll: &mut Epoll, ready: &mut Vec<(u64, bool)>, ways: Ways, moved: u64, spin: Duration) -> Duration {
+    /// Waits until descriptors are ready and puts their numbers into `ready`, with whether they only report an error. It looks about for
+    /// at most `spin` before it sleeps, and counts that in `spun_us`. `turn` is the one that has ended.
+    pub fn wait(&mut self, epoll: &mut Epoll, ready: &mut Vec<(u64, bool)>, turn: Turn, spin: Duration, spun_us: &Counter) {
         let began = Instant::now();
-        let mut looked = Duration::ZERO;
-        if self.promises(ways, moved, began) && !spin.is_zero() {
-            looked = self.look(epoll, ready, began, spin);
+        let mut slept = began;
+        let promising = self.promises(turn, began) && !spin.is_zero();
+        if promising {
+            slept = self.look(epoll, ready, began, spin);
+            spun_us.add(slept.duration_since(began).as_micros() as u64);
             if !ready.is_empty() {
-                return looked;
+                return;
             }
         }
-        let slept = if looked.is_zero() { began } else { Instant::now() };
         ready.extend(epoll.wait(-1));
-        self.short = looked.is_zero() && slept.elapsed() < spin;
-        looked
+        self.short = !promising && slept.elapsed() < spin;
     }
 
-    fn look(&mut self, epoll: &mut Epoll, ready: &mut Vec<(u64, bool)>, began: Instant, spin: Duration) -> Duration {
+    /// When it found something, or gave up.
+    fn look(&mut self, epoll: &mut Epoll, ready: &mut Vec<(u64, bool)>, began: Instant, spin: Duration) -> Instant {
         let mut now = began;
         loop {
             ready.extend(epoll.wait(0));
-            let looked = now.duration_since(began);
             if !ready.is_empty() {
                 self.found();
-                return looked;
+                return now;
             }
-            if looked >= spin {
-                return looked;
+            if now.duration_since(began) >= spin {
+                return now;
             }
             let offered = now;
             std::thread::yield_now();
@@ -97,12 +96,12 @@ impl Waiting {
         }
     }
 
-    fn promises(&mut self, ways: Ways, moved: u64, now: Instant) -> bool {
-        let both = (ways.out || self.before.out) && (ways.into || self.before.into);
-        self.before = ways;
-        self.bulk = if moved.wrapping_sub(self.moved) >= BULK { AFTER_BULK } else { self.bulk.saturating_sub(1) };
-        self.moved = moved;
+    fn promises(&mut self, turn: Turn, now: Instant) -> bool {
+        let both = (turn.out || self.before.out) && (turn.into || self.before.into);
+        let bytes = turn.moved.wrapping_sub(self.before.moved);
+        self.bulk = if bytes >= BULK { AFTER_BULK } else { self.bulk.saturating_sub(1) };
         self.crowded = self.crowded.filter(|until| now < *until);
+        self.before = turn;
         self.short && both && self.bulk == 0 && self.crowded.is_none()
     }
 }
@@ -110,34 +109,42 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::io::event::Waker;
 
-    const OUT: Ways = Ways { out: true, into: false };
-    const INTO: Ways = Ways { out: false, into: true };
+    const OUT: Turn = Turn { out: true, into: false, moved: 0 };
+    const INTO: Turn = Turn { out: false, into: true, moved: 0 };
 
     /// After a short wait, at time zero.
     fn short() -> (Waiting, Instant) {
         (Waiting { short: true, ..Waiting::default() }, Instant::now())
     }
 
+    fn waker() -> (Epoll, Waker) {
+        let epoll = Epoll::new(4).unwrap();
+        let waker = Waker::new().unwrap();
+        epoll.add(waker.fd(), 7).unwrap();
+        (epoll, waker)
+    }
+
     #[test]
     fn a_dialogue_promises_an_answer_and_a_stream_does_not() {
         let (mut waiting, now) = short();
-        assert!(!waiting.promises(OUT, 100, now), "one way only so far");
-        assert!(waiting.promises(INTO, 200, now));
-        assert!(waiting.promises(OUT, 300, now));
-        assert!(!waiting.promises(OUT, 400, now));
-        assert!(waiting.promises(Ways { out: true, into: true }, 500, now));
+        assert!(!waiting.promises(OUT, now), "one way only so far");
+        assert!(waiting.promises(INTO, now));
+        assert!(waiting.promises(OUT, now));
+        assert!(!waiting.promises(OUT, now));
+        assert!(waiting.promises(Turn { out: true, into: true, moved: 0 }, now));
         waiting.short = false;
-        assert!(!waiting.promises(INTO, 600, now), "the wait before was long");
+        assert!(!waiting.promises(INTO, now), "the wait before was long");
     }
 
     #[test]
     fn there_is_no_looking_about_for_a_while_after_bulk() {
         let (mut waiting, now) = short();
-        waiting.promises(OUT, 0, now);
-        assert!(!waiting.promises(INTO, BULK, now));
-        let ways = [OUT, INTO].into_iter().cycle();
-        let quiet = ways.take_while(|ways| !waiting.promises(*ways, BULK, now)).count();
+        waiting.promises(OUT, now);
+        assert!(!waiting.promises(Turn { moved: BULK, ..INTO }, now));
+        let turns = [OUT, INTO].into_iter().cycle().map(|turn| Turn { moved: BULK, ..turn });
+        let quiet = turns.take_while(|turn| !waiting.promises(*turn, now)).count();
         assert_eq!(quiet, AFTER_BULK as usize - 1);
     }
 
@@ -145,20 +152,18 @@ mod tests {
     fn nor_for_a_while_after_somebody_else_wanted_the_cpu() {
         let (mut waiting, now) = short();
         waiting.crowded = Some(now + *CROWDED.start());
-        waiting.promises(OUT, 0, now);
-        assert!(!waiting.promises(INTO, 0, now + *CROWDED.start() / 2));
-        assert!(waiting.promises(OUT, 0, now + *CROWDED.start()));
+        waiting.promises(OUT, now);
+        assert!(!waiting.promises(INTO, now + *CROWDED.start() / 2));
+        assert!(waiting.promises(OUT, now + *CROWDED.start()));
     }
 
     #[test]
     fn looking_ends_when_there_is_something_or_the_time_is_over() {
         let spin = Duration::from_millis(2);
-        let mut epoll = Epoll::new(4).unwrap();
-        let waker = crate::io::event::Waker::new().unwrap();
-        epoll.add(waker.fd(), 7).unwrap();
+        let (mut epoll, waker) = waker();
         let mut ready = Vec::new();
         let (mut waiting, began) = short();
-        assert!(waiting.look(&mut epoll, &mut ready, began, spin) >= spin);
+        assert!(waiting.look(&mut epoll, &mut ready, began, spin) - began >= spin);
         assert!(ready.is_empty());
         waker.wake();
         waiting.look(&mut epoll, &mut ready, Instant::now(), spin);
@@ -166,17 +171,15 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_ends_at_once_was_short_and_a_look_in_vain_was_not() {
-        let spin = Duration::from_secs(1);
-        let mut epoll = Epoll::new(4).unwrap();
-        let waker = crate::io::event::Waker::new().unwrap();
-        epoll.add(waker.fd(), 7).unwrap();
+    fn a_wait_that_ends_at_once_was_short_and_with_no_time_to_look_it_sleeps() {
+        let (mut epoll, waker) = waker();
         waker.wake();
-        let mut waiting = Waiting::default();
+        let (mut waiting, spun) = (Waiting::default(), Counter::default());
         let mut ready = Vec::new();
-        assert_eq!(waiting.wait(&mut epoll, &mut ready, OUT, 0, spin), Duration::ZERO);
+        waiting.wait(&mut epoll, &mut ready, OUT, Duration::from_secs(1), &spun);
         assert!(waiting.short);
-        waiting.wait(&mut epoll, &mut ready, INTO, 0, Duration::ZERO);
+        waiting.wait(&mut epoll, &mut ready, INTO, Duration::ZERO, &spun);
         assert!(!waiting.short, "nothing is short where there is no looking about");
+        assert_eq!((ready.len(), spun.get()), (2, 0));
     }
 }
