@@ -11,12 +11,13 @@ import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
 import { type Prefix, prefixContains } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
-import type { PeerChange, PeerState } from '../reconcile/desired.ts';
+import type { PeerChange } from '../reconcile/desired.ts';
 import { planFormer, planHost, routeOperations } from '../reconcile/host.ts';
+import type { Content, Desired, FedSpec } from './desired-network.ts';
+import { dropFormer, holdNetwork, remember } from './hold-network.ts';
 import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
 import { Misses } from './misses.ts';
-import { dropFormer, type FedSpec, holdNetwork, remember } from './network.ts';
 import { tellRepairs } from './repairs.ts';
 import { pause, Serial } from './serial.ts';
 import { sessionEvents } from './session-events.ts';
@@ -28,34 +29,6 @@ const RECONCILE_MS = 10_000;
 const RETRY_MS = 2_000;
 /** Changes come in groups: a device that is set down loses its routes a moment later. */
 const SETTLE_MS = 100;
-
-/** What the dataplane and the host are to hold of one network; grows while the daemon starts. */
-export interface Desired {
-  /** Of the device, its address and its routes. */
-  readonly netns: string | null;
-  /** Absent until it is decided, and for a network without a device of its own. */
-  spec?: FedSpec;
-  /** Known once the lease is there. */
-  content?: Content;
-}
-
-export interface Content {
-  readonly peers: PeerState;
-  /** The network; its routes on the underlay are ours too. */
-  readonly within: Prefix;
-  /** True where routes may lie on the underlay. */
-  readonly direct: boolean;
-  /** With length, for the device. */
-  addresses: readonly string[];
-  /** Our subnet, if its unused addresses are not to leave the host. */
-  blackholes?: readonly Prefix[];
-  /** The first snapshot is in: before it, empty tables would be a lie. */
-  complete: boolean;
-  /** The leases are those of this host's disk, while the datastore does not answer: they take nothing away. */
-  remembered?: boolean;
-  /** Revision of the tables that the dataplane took last. That of `peers` is ahead of it while a change waits its turn. */
-  sent?: number;
-}
 
 export interface PlaneOptions {
   readonly paths: Paths;

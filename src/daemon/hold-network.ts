@@ -7,16 +7,9 @@ import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import { forgetNetwork, recordNetwork } from '../host/records.ts';
-import { type Mac, parseMac } from '../net/mac.ts';
 import type { Logger } from '../observe/log.ts';
+import type { FedSpec } from './desired-network.ts';
 import { TUNNEL_OPTIONS } from './tunnel.ts';
-
-/** A network whose MAC and MTU are decided; a layer-3 network has no MAC. */
-export type FedSpec = NetworkSpec & { readonly mac: string | null; readonly mtu: number };
-
-export function macOf(spec: FedSpec | undefined): Mac | undefined {
-  return spec === undefined || spec.mac === null ? undefined : parseMac(spec.mac);
-}
 
 export class NetworkConflictError extends Error {
   readonly code = 'NETWORK_CONFLICT';
