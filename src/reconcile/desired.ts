@@ -70,6 +70,12 @@ export interface PeerChange {
   readonly warnings: readonly PeerWarning[];
 }
 
+/** False for a change that changes nothing, not even the revision. */
+export function hasEffect(change: PeerChange): boolean {
+  const { added, removed } = change.routes;
+  return !change.tablesUnchanged || change.base !== change.revision || added.length > 0 || removed.length > 0;
+}
+
 /** One usable lease and whether the tables hold it. */
 export interface PeerView extends Peer {
   readonly active: boolean;
