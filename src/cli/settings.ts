@@ -25,6 +25,27 @@ export function readDeclared(settings: Settings): Declared {
   }
 }
 
+/** Settings as far as they can be used. */
+export interface JudgedSettings {
+  /** Absent if they cannot be read. */
+  readonly settings?: Settings;
+  /** Absent if what they declare cannot be made. */
+  readonly declared?: Declared;
+  readonly problems: readonly string[];
+}
+
+/** The same two for who tells what is wrong, and goes on with what is not. */
+export function judgeSettings(context: Context, input: ParsedArguments): JudgedSettings {
+  let settings: Settings | undefined;
+  try {
+    settings = loadSettings(input.options, context.env);
+    return { settings, declared: declaredOf(settings), problems: [] };
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    return { ...(settings === undefined ? {} : { settings }), problems: error.problems };
+  }
+}
+
 /** Where the leases of the network are that is meant. */
 export function readDatastore(context: Context, input: ParsedArguments): Exclude<Settings['datastore'], NoDatastore> {
   const datastore = chosenDatastore(context, input);
