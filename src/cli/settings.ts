@@ -1,5 +1,6 @@
 /** The settings of a command that speaks to a datastore: the same flags, environment and file as those of `vtepd run`. */
-import { loadSettings, type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
+import { loadSettings } from '../config/load-settings.ts';
+import { type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
 import { optionValue, type ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { type Declared, declaredOf } from './declared.ts';
