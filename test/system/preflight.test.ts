@@ -2,10 +2,9 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A } from './lib/bed.ts';
-import { Cluster, ENDPOINT } from './lib/cluster.ts';
+import { ENDPOINT } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 const FLAGS = ['--etcd-endpoints', ENDPOINT, '--iface', 'eth0'];
 
@@ -15,16 +14,10 @@ interface Report {
 }
 
 describe('preflight', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let a: BedHost;
-  let cluster: Cluster;
-  let vtepd: VtepdHost;
+  let { bed, cluster, a, onA: vtepd } = {} as ClusterBed<never, 'a'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A] });
-    a = bed.host('a');
-    cluster = await Cluster.start(bed);
-    vtepd = await VtepdHost.on(a);
+    ({ bed, cluster, a, onA: vtepd } = await clusterBed({ run: {}, bare: ['a'] }));
   });
   after(() => bed?.destroy());
 
