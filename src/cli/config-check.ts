@@ -3,15 +3,16 @@
  * Changes nothing and needs no rights but to read.
  */
 import type { WrittenWords } from '../config/link-file.ts';
-import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import type { Settings } from '../config/settings.ts';
 import { optionProblem, type TunnelOptions } from '../daemon/tunnel.ts';
 import type { Lease } from '../datastore/types.ts';
 import { type NetworkConfig, parseNetworkConfig } from '../flannel/config.ts';
 import { Nft, NftError } from '../host/nft.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { type Context, print } from './context.ts';
-import { type Declared, declaredOf } from './declared.ts';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
+import { networksOf } from './run-networks.ts';
+import { judgeSettings } from './settings.ts';
 
 /** The documented keys of `config check --json`. */
 export interface Findings {
@@ -35,38 +36,21 @@ export interface NetworkFindings {
 export async function configCheck(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`config check takes no words, not ${input.words.join(' ')}`);
   const findings: Findings = { ok: true, problems: [], warnings: [], settings: null, networks: [] };
-  const read = readSettings(context, input, findings);
-  if (read !== undefined) {
-    const { settings, declared } = read;
-    const several = settings.networks.map(({ name, settings: own }) => ({ name, own }));
-    const checked =
-      settings.datastore.type === 'none' ? [] : several.length === 0 ? [{ name: null, own: settings }] : several;
-    for (const [index, { name, own }] of checked.entries()) {
+  const { settings, declared, problems } = judgeSettings(context, input);
+  findings.problems.push(...problems);
+  if (settings !== undefined) findings.settings = shown(settings);
+  if (settings !== undefined && declared !== undefined) {
+    const networks = networksOf(settings, context.paths, declared);
+    for (const { name = null, settings: own, tunnelOptions } of networks) {
       const network: NetworkFindings = { name, config: null, hosts: null };
       findings.networks.push(network);
-      await attempt(findings, () => checkDatastore(own, network, declared.options[index] ?? {}, findings));
+      await attempt(findings, () => checkDatastore(own, network, tunnelOptions, findings));
     }
-    if (checked.length > 0) await checkRules(settings, findings);
+    if (networks.length > 0) await checkRules(settings, findings);
   }
   findings.ok = findings.problems.length === 0;
   print(context, findings, describe);
   return findings.ok ? EXIT_OK : EXIT_FAILED;
-}
-
-function readSettings(
-  context: Context,
-  input: ParsedArguments,
-  findings: Findings,
-): { settings: Settings; declared: Declared } | undefined {
-  try {
-    const settings = loadSettings(input.options, context.env);
-    findings.settings = shown(settings);
-    return { settings, declared: declaredOf(settings) };
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    findings.problems.push(...error.problems);
-    return undefined;
-  }
 }
 
 /** Without the password; what is written in words of `vtepd link add`, as such. */

@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { instancePaths } from '../config/paths.ts';
-import { loadSettings, type Settings, SettingsError } from '../config/settings.ts';
+import type { Settings } from '../config/settings.ts';
 import { decideDevices } from '../daemon/devices.ts';
 import { reachOf } from '../daemon/direct.ts';
 import { groundOf } from '../daemon/ground.ts';
@@ -23,9 +23,9 @@ import { randomMac } from '../net/mac.ts';
 import type { ParsedArguments } from './arguments.ts';
 import { checkDatastore, checkRules, type NetworkFindings } from './config-check.ts';
 import { type Context, print } from './context.ts';
-import { declaredOf } from './declared.ts';
 import { EXIT_FAILED, EXIT_OK, UsageError } from './errors.ts';
 import { type NamedNetwork, networksOf } from './run-networks.ts';
+import { judgeSettings } from './settings.ts';
 
 /** One row of `preflight --json`, under `checks`. */
 interface Check {
@@ -44,26 +44,27 @@ interface Known {
 export async function preflight(context: Context, input: ParsedArguments): Promise<number> {
   if (input.words.length > 0) throw new UsageError(`preflight takes no words, not ${input.words.join(' ')}`);
   const report = new Report();
-  const settings = readSettings(context, input, report);
+  const { settings, declared, problems } = judgeSettings(context, input);
+  report.add('settings', 'problem', problems);
+  if (problems.length === 0) report.add('settings', 'ok', ['understood']);
   await report.attempt('rights', checkRights);
   await report.attempt('tun', checkTun);
   await report.attempt('program', () => dataplaneBinary(context.env));
-  if (settings !== undefined) await checkHost(context, settings, report);
+  if (settings !== undefined && declared !== undefined) {
+    await checkHost(context, networksOf(settings, context.paths, declared), settings, report);
+  }
   const value = { ok: report.ok, checks: report.checks };
   print(context, value, () => report.describe());
   return report.ok ? EXIT_OK : EXIT_FAILED;
 }
 
-async function checkHost(context: Context, settings: Settings, report: Report): Promise<void> {
+async function checkHost(
+  context: Context,
+  networks: readonly NamedNetwork[],
+  { healthz }: Settings,
+  report: Report,
+): Promise<void> {
   const { paths } = context;
-  let networks: NamedNetwork[];
-  try {
-    networks = networksOf(settings, paths, declaredOf(settings));
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    report.add('settings', 'problem', error.problems);
-    return;
-  }
   for (const place of [
     paths.runtimeDir,
     paths.stateDir,
@@ -71,7 +72,6 @@ async function checkHost(context: Context, settings: Settings, report: Report): 
   ]) {
     await report.attempt('disk', () => checkWritable(place));
   }
-  const { healthz } = settings;
   const running = await adoptDataplane(paths).catch(() => undefined);
   try {
     // Whoever holds it may be the `vtepd run` that runs.
@@ -117,18 +117,6 @@ class Report {
 
   describe(): string {
     return this.checks.map(({ name, state, text }) => `${state.padEnd(7)}  ${name.padEnd(10)}  ${text}\n`).join('');
-  }
-}
-
-function readSettings(context: Context, input: ParsedArguments, report: Report): Settings | undefined {
-  try {
-    const settings = loadSettings(input.options, context.env);
-    report.add('settings', 'ok', ['understood']);
-    return settings;
-  } catch (error) {
-    if (!(error instanceof SettingsError)) throw error;
-    report.add('settings', 'problem', error.problems);
-    return undefined;
   }
 }
 

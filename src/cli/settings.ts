@@ -1,5 +1,6 @@
 /** The settings of a command that speaks to a datastore: the same flags, environment and file as those of `vtepd run`. */
-import { loadSettings, type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
+import { loadSettings } from '../config/load-settings.ts';
+import { type NoDatastore, type Settings, SettingsError } from '../config/settings.ts';
 import { optionValue, type ParsedArguments } from './arguments.ts';
 import type { Context } from './context.ts';
 import { type Declared, declaredOf } from './declared.ts';
@@ -22,6 +23,27 @@ export function readDeclared(settings: Settings): Declared {
   } catch (error) {
     if (error instanceof SettingsError) throw new UsageError(error.message);
     throw error;
+  }
+}
+
+/** Settings as far as they can be used. */
+export interface JudgedSettings {
+  /** Absent if they cannot be read. */
+  readonly settings?: Settings;
+  /** Absent if what they declare cannot be made. */
+  readonly declared?: Declared;
+  readonly problems: readonly string[];
+}
+
+/** The same two for who tells what is wrong, and goes on with what is not. */
+export function judgeSettings(context: Context, input: ParsedArguments): JudgedSettings {
+  let settings: Settings | undefined;
+  try {
+    settings = loadSettings(input.options, context.env);
+    return { settings, declared: declaredOf(settings), problems: [] };
+  } catch (error) {
+    if (!(error instanceof SettingsError)) throw error;
+    return { ...(settings === undefined ? {} : { settings }), problems: error.problems };
   }
 }
 

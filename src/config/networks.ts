@@ -4,12 +4,7 @@
  */
 import { readWords, type WrittenWords } from './link-file.ts';
 import type { SettingSpec } from './options.ts';
-
-/** A value as written, with where. */
-export interface Written {
-  readonly values: readonly string[];
-  readonly from: string;
-}
+import { textsOf, type Written } from './written.ts';
 
 export interface WrittenNetwork {
   readonly name: string;
@@ -67,15 +62,12 @@ function readFields(map: ReadonlyMap<string, unknown>, place: string, problems: 
   const fields = new Map<string, Written>();
   for (const [name, value] of map) {
     if (name === 'name' || name === 'options') continue;
-    const values: unknown[] = Array.isArray(value) ? value : [value];
-    const texts = values.flatMap((part) =>
-      ['string', 'number', 'boolean'].includes(typeof part) ? [String(part)] : [],
-    );
+    const texts = textsOf(value);
     if (!FIELDS.some((field) => field === name)) {
       problems.push(
         `${place}: ${JSON.stringify(name)} is no setting of a network: those are name, options, ${FIELDS.join(', ')}`,
       );
-    } else if (texts.length !== values.length) {
+    } else if (texts === undefined) {
       problems.push(`${place}: ${name}: must be a text, a number or a list of those`);
     } else {
       fields.set(name, { values: texts, from: `${place}: ${name}` });

@@ -7,12 +7,13 @@ import type { Session } from '../dataplane/supervisor.ts';
 import { recordedDirect } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Links } from './links.ts';
-import { type NetworkOptions, NetworkRunner, type PublicAddresses } from './network-runner.ts';
+import type { NetworkOptions, PublicAddresses } from './network-options.ts';
+import { NetworkRunner } from './network-runner.ts';
 import { Plane } from './plane.ts';
 import { together } from './serial.ts';
 import type { MissStatus, PeerStatus } from './status-types.ts';
 
-export type { DaemonSettings, NetworkOptions } from './network-runner.ts';
+export type { DaemonSettings, NetworkOptions } from './network-options.ts';
 
 /** The first network, and what the daemon has once. */
 export interface DaemonOptions extends NetworkOptions {

@@ -7,10 +7,9 @@ import type { DaemonRecord } from '../host/records.ts';
 import type { Family } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
 import type { Prefix } from '../net/prefix.ts';
+import { type Desired, type FedSpec, macOf } from './desired-network.ts';
 import type { Ground } from './ground.ts';
 import { chooseMac, type MacSources, ourMacs } from './identity.ts';
-import { type FedSpec, macOf } from './network.ts';
-import type { Desired } from './plane.ts';
 import { deviceName, type TunnelOptions, tunnelSpec } from './tunnel.ts';
 
 export interface DeviceSettings {

@@ -11,8 +11,7 @@ import {
   type UnderlayIpv6,
 } from '../host/interface.ts';
 import type { Ip, Ipv4, Ipv6 } from '../net/ip.ts';
-import { macOf } from './network.ts';
-import type { Desired } from './plane.ts';
+import { type Desired, macOf } from './desired-network.ts';
 import { deviceName } from './tunnel.ts';
 
 export interface GroundSettings {

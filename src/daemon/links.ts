@@ -8,7 +8,7 @@ import type { DataplaneClient } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
 import type { NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
 import type { Logger } from '../observe/log.ts';
-import { remember } from './network.ts';
+import { remember } from './hold-network.ts';
 
 export interface LinksOptions {
   readonly wanted: readonly NetworkSpec[];

@@ -2,22 +2,24 @@
  * The dataplane as the daemon needs it: always there, always holding what it should, for every network of the daemon.
  * Whatever dataplane there is gets the whole desired state; changes go through one queue, so that they never overlap; a
  * change that did not get through is made good by sending everything again, and now and then the host is compared with what
- * it should be without an occasion.
+ * it should be without an occasion. How one network is brought is network-feed.ts's business, what lies in the kernel
+ * host-routes.ts's.
  */
 import type { Paths } from '../config/paths.ts';
-import { type DataplaneClient, DataplaneError } from '../dataplane/client.ts';
+import type { DataplaneClient } from '../dataplane/client.ts';
 import { isConnectionLoss } from '../dataplane/errors.ts';
-import type { HostOperation } from '../dataplane/protocol.ts';
 import type { Session } from '../dataplane/supervisor.ts';
-import { type Prefix, prefixContains } from '../net/prefix.ts';
+import type { Prefix } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
-import type { PeerChange, PeerState } from '../reconcile/desired.ts';
-import { planFormer, planHost, routeOperations } from '../reconcile/host.ts';
+import type { PeerChange } from '../reconcile/desired.ts';
+import { CurrentSession } from './current-session.ts';
+import type { Desired } from './desired-network.ts';
+import { Former } from './former.ts';
+import { remember } from './hold-network.ts';
 import type { Links } from './links.ts';
 import { Mirror } from './mirror.ts';
 import { Misses } from './misses.ts';
-import { dropFormer, type FedSpec, holdNetwork, remember } from './network.ts';
-import { tellRepairs } from './repairs.ts';
+import { NetworkFeed } from './network-feed.ts';
 import { pause, Serial } from './serial.ts';
 import { sessionEvents } from './session-events.ts';
 import type { StatusBoard } from './status-board.ts';
@@ -28,34 +30,6 @@ const RECONCILE_MS = 10_000;
 const RETRY_MS = 2_000;
 /** Changes come in groups: a device that is set down loses its routes a moment later. */
 const SETTLE_MS = 100;
-
-/** What the dataplane and the host are to hold of one network; grows while the daemon starts. */
-export interface Desired {
-  /** Of the device, its address and its routes. */
-  readonly netns: string | null;
-  /** Absent until it is decided, and for a network without a device of its own. */
-  spec?: FedSpec;
-  /** Known once the lease is there. */
-  content?: Content;
-}
-
-export interface Content {
-  readonly peers: PeerState;
-  /** The network; its routes on the underlay are ours too. */
-  readonly within: Prefix;
-  /** True where routes may lie on the underlay. */
-  readonly direct: boolean;
-  /** With length, for the device. */
-  addresses: readonly string[];
-  /** Our subnet, if its unused addresses are not to leave the host. */
-  blackholes?: readonly Prefix[];
-  /** The first snapshot is in: before it, empty tables would be a lie. */
-  complete: boolean;
-  /** The leases are those of this host's disk, while the datastore does not answer: they take nothing away. */
-  remembered?: boolean;
-  /** Revision of the tables that the dataplane took last. That of `peers` is ahead of it while a change waits its turn. */
-  sent?: number;
-}
 
 export interface PlaneOptions {
   readonly paths: Paths;
@@ -85,15 +59,14 @@ export class Plane {
   readonly #logger: Logger;
   readonly #board: PlaneBoard;
   readonly #mirror: Mirror;
+  readonly #former: Former;
+  readonly #feed: NetworkFeed;
   readonly #serial = new Serial();
-  readonly #waiting = new Set<() => void>();
-  #session: Session | undefined;
+  readonly #current = new CurrentSession();
   /** Counts what did not get through, and what of that was made good by sending everything. */
   #troubles = 0;
   #mended = 0;
   #bringing = false;
-  readonly #conflicts = new Map<Desired, string>();
-  #formerDirect: readonly Prefix[];
   /** Changes that wait for their turn. */
   readonly #coming = new Map<Desired, PeerChange>();
   #mirrorQueued = false;
@@ -105,22 +78,26 @@ export class Plane {
     this.#options = options;
     this.#logger = options.logger;
     this.#board = options.board;
-    this.#mirror = new Mirror(options.logger);
-    this.#formerDirect = options.formerDirect ?? [];
+    const { paths, logger, formerDirect = [] } = options;
+    this.#mirror = new Mirror(logger);
+    this.#former = new Former(formerDirect, paths, logger);
+    this.#feed = new NetworkFeed({
+      paths,
+      logger,
+      mirror: this.#mirror,
+      repaired: (count) => this.#board.repaired(count),
+      coming: (desired) => this.#coming.get(desired),
+    });
   }
 
   /** Networks of earlier runs whose routes have not been looked for yet, or that still have some. */
   get formerDirect(): readonly Prefix[] {
-    return this.#formerDirect;
+    return this.#former.direct;
   }
 
   /** From now on the plane holds this network too. */
   add(desired: Desired): void {
     this.#networks.push(desired);
-  }
-
-  remove(desired: Desired): void {
-    this.#networks.splice(this.#networks.indexOf(desired), 1);
   }
 
   /** Tells that no other network will be added. */
@@ -130,13 +107,12 @@ export class Plane {
 
   /** The connection, while there is one that is good. */
   get client(): DataplaneClient | undefined {
-    const client = this.#session?.client;
-    return client?.failure === undefined ? client : undefined;
+    return this.#current.good?.client;
   }
 
   /** Ends the connection; the dataplane goes on. */
   close(): void {
-    this.#session?.client.close();
+    this.#current.latest?.client.close();
   }
 
   /** Takes one dataplane after the other until `signal` aborts. Throws if none can be had at the start. */
@@ -145,7 +121,7 @@ export class Plane {
     for await (const session of this.#options.sessions(signal)) {
       if (pid !== undefined && pid !== session.hello.pid) this.#board.planeDied();
       pid = session.hello.pid;
-      this.#session = session;
+      this.#current.take(session);
       this.#listen(session.client);
       try {
         await this.#serial.run(() => this.#attach(session));
@@ -153,9 +129,9 @@ export class Plane {
         if (signal.aborted) return;
         this.#failed(error, session, 'the dataplane did not take its state; trying again');
       }
-      for (const wake of [...this.#waiting]) wake();
+      this.#current.announce();
       void session.client.closed.then(() => {
-        if (this.#session === session) this.#board.planeDown();
+        if (this.#current.latest === session) this.#board.planeDown();
       });
     }
   }
@@ -172,8 +148,8 @@ export class Plane {
       // Whoever changes our device again and again costs us one comparison in this time.
       await pause(SETTLE_MS, signal);
       this.#hurry = false;
-      const session = this.#session;
-      if (signal.aborted || session === undefined || session.client.failure !== undefined) continue;
+      const session = this.#current.good;
+      if (signal.aborted || session === undefined) continue;
       try {
         await this.#serial.run(() => this.#bringAll(session.client, 'repair'));
       } catch (error) {
@@ -185,7 +161,7 @@ export class Plane {
   /** Runs `use` with the dataplane that is there, again with the next one when that dies underway. */
   async use<T>(signal: AbortSignal, use: (client: DataplaneClient) => Promise<T>): Promise<T> {
     for (;;) {
-      const session = await this.#current(signal);
+      const session = await this.#current.wait(signal);
       try {
         return await this.#serial.run(() => use(session.client));
       } catch (error) {
@@ -206,13 +182,13 @@ export class Plane {
    * what fails is made good later.
    */
   async apply(desired: Desired, change: PeerChange | 'whole', signal: AbortSignal): Promise<void> {
-    const session = this.#session;
-    if (session === undefined || session.client.failure !== undefined) return;
+    const session = this.#current.good;
+    if (session === undefined) return;
     const { client } = session;
     if (change !== 'whole') this.#coming.set(desired, change);
     try {
       await this.#serial.run(() =>
-        change === 'whole' ? this.#bring(client, [desired], 'change') : this.#push(client, desired, change),
+        change === 'whole' ? this.#bring(client, [desired], 'change') : this.#feed.push(client, desired, change),
       );
     } catch (error) {
       if (signal.aborted) return;
@@ -251,10 +227,10 @@ export class Plane {
     const failures: unknown[] = [];
     this.#bringing = true;
     try {
-      if (this.#decided) await this.#dropFormer(client);
+      if (this.#decided) await this.#former.drop(client, this.#networks, this.#options.links?.names ?? []);
       for (const desired of networks) {
         try {
-          await this.#bringOne(client, desired, why, why === 'change' || troubles !== this.#mended);
+          await this.#feed.bring(client, desired, why, why === 'change' || troubles !== this.#mended);
         } catch (error) {
           if (isConnectionLoss(error)) throw error;
           failures.push(error);
@@ -286,148 +262,6 @@ export class Plane {
     }
   }
 
-  async #bringOne(client: DataplaneClient, desired: Desired, why: 'change' | 'repair', whole: boolean): Promise<void> {
-    const { spec, content } = desired;
-    if (spec !== undefined) {
-      const { state, made, mended } = await holdNetwork(client, spec, this.#options.paths, this.#logger);
-      if (why === 'repair' && (made || mended)) this.#board.repaired(1);
-      if (made) await this.#mirror.replayEntries(client, spec.name);
-      const current = content !== undefined && state.revisions[spec.owner] === content.sent;
-      if (content?.complete === true && (whole || !current)) await this.#replaceTables(client, spec, content);
-    }
-    if (content !== undefined) await this.#reconcileHost(client, desired, content, why);
-  }
-
-  /** Networks that a datastore fed under another name: a configuration that has changed since. */
-  async #dropFormer(client: DataplaneClient): Promise<void> {
-    const names = new Set([...this.#networks.map(({ spec }) => spec?.name), ...(this.#options.links?.names ?? [])]);
-    await dropFormer(client, names, this.#options.paths, this.#logger);
-    await this.#dropFormerRoutes(client);
-  }
-
-  /** Once it is known what every network wants now. */
-  async #dropFormerRoutes(client: DataplaneClient): Promise<void> {
-    const contents = this.#networks.flatMap(({ content }) => content ?? []);
-    const known = contents.length === this.#networks.length && contents.every(({ complete }) => complete);
-    if (this.#formerDirect.length === 0 || !known) return;
-    const wanted = new Set(contents.flatMap(({ peers }) => peers.routes().map((route) => route.destination)));
-    const facts = await client.request('host.read', { netns: null });
-    const operations = planFormer(facts, this.#formerDirect, wanted);
-    if (operations.length > 0) {
-      this.#logger.warn(
-        { former: this.#formerDirect, routes: operations.length },
-        'direct routes of an earlier configuration are removed',
-      );
-      await this.#changeHost(client, null, [...operations]);
-    }
-    // Leases of an earlier network may still be there, and are used.
-    const current = new Set(contents.map(({ within }) => within));
-    this.#formerDirect = this.#formerDirect.filter(
-      (former) => !current.has(former) && [...wanted].some((destination) => prefixContains(former, destination)),
-    );
-  }
-
-  async #replaceTables(client: DataplaneClient, { name, owner }: FedSpec, content: Content): Promise<void> {
-    const { revision } = content.peers;
-    if (content.remembered === true) {
-      // A controller that was killed had told the dataplane more than it had written to disk.
-      const networks = await client.request('network.list', {});
-      const held = networks.find(({ spec }) => spec.name === name)?.revisions[owner];
-      if (held !== undefined && held >= revision) {
-        content.sent = held;
-        return;
-      }
-    }
-    await client.request('tables.replace', { network: name, source: owner, revision, ...content.peers.tables() });
-    content.sent = revision;
-  }
-
-  /** Sends what an event changed. A route to the underlay comes before, one to the tunnel after the tables: no gap. */
-  async #push(client: DataplaneClient, desired: Desired, change: PeerChange): Promise<void> {
-    const { spec, content } = desired;
-    if (content === undefined || !content.complete) return;
-    const operations = routeOperations(spec?.name, change.routes);
-    const first = operations.filter((each) => each.op === 'route.replace' && each.dev !== spec?.name);
-    await this.#changeRoutes(client, desired, content, first);
-    if (spec !== undefined) await this.#patchTables(client, spec, content, change);
-    await this.#changeRoutes(
-      client,
-      desired,
-      content,
-      operations.filter((operation) => !first.includes(operation)),
-    );
-  }
-
-  async #patchTables(client: DataplaneClient, spec: FedSpec, content: Content, change: PeerChange): Promise<void> {
-    const { base, revision, tables } = change;
-    // The same revision twice: not an event of the datastore's, or a delete that was held back.
-    if (base === revision && change.tablesUnchanged) return;
-    try {
-      await client.request('tables.patch', { network: spec.name, source: spec.owner, base, revision, ...tables });
-      content.sent = revision;
-    } catch (error) {
-      if (isConnectionLoss(error)) throw error;
-      this.#logger.warn({ err: error, network: spec.name }, 'a table change was refused; the tables are sent whole');
-      await this.#replaceTables(client, spec, content);
-    }
-  }
-
-  async #changeRoutes(
-    client: DataplaneClient,
-    desired: Desired,
-    content: Content,
-    operations: HostOperation[],
-  ): Promise<void> {
-    if (operations.length === 0) return;
-    const { errors } = await client.request('host.change', { netns: desired.netns, operations });
-    if (errors.some((error) => error !== null && error !== undefined)) {
-      await this.#reconcileHost(client, desired, content, 'change');
-    }
-  }
-
-  /** Address, routes and administrative state of our device; before the first snapshot no route is taken away. */
-  async #reconcileHost(
-    client: DataplaneClient,
-    desired: Desired,
-    content: Content,
-    why: 'change' | 'repair',
-  ): Promise<void> {
-    const { spec, netns } = desired;
-    const facts = await client.request('host.read', { netns });
-    const { addresses, blackholes, peers, within } = content;
-    const plan = planHost(facts, { dev: spec?.name, within, addresses, routes: peers.routes(), blackholes });
-    const conflicts = plan.conflicts.join('\n');
-    if (conflicts !== (this.#conflicts.get(desired) ?? '')) {
-      for (const conflict of plan.conflicts) this.#logger.warn(conflict);
-    }
-    this.#conflicts.set(desired, conflicts);
-    const due = why === 'repair' ? this.#notComing(desired, plan.operations) : plan.operations;
-    const certain = content.complete && content.remembered !== true;
-    const operations = certain ? [...due] : due.filter(({ op }) => op !== 'route.del');
-    if (operations.length === 0) return;
-    if (why === 'repair') {
-      this.#board.repaired(operations.length);
-      tellRepairs(this.#logger, spec?.name, operations);
-    }
-    await this.#changeHost(client, netns, operations);
-  }
-
-  async #changeHost(client: DataplaneClient, netns: string | null, operations: HostOperation[]): Promise<void> {
-    const { errors } = await client.request('host.change', { netns, operations });
-    const failures = errors.flatMap((error) => (error === null || error === undefined ? [] : [error.message]));
-    if (failures.length === 0) return;
-    const some = failures.slice(0, 3).join('; ');
-    throw new DataplaneError('HOST_CHANGE_FAILED', `${failures.length} changes on the host failed: ${some}`);
-  }
-
-  /** Without the routes of a change that comes next: nobody else has touched them. */
-  #notComing(desired: Desired, operations: readonly HostOperation[]): readonly HostOperation[] {
-    const routes = this.#coming.get(desired)?.routes;
-    if (routes === undefined) return operations;
-    const coming = new Set<string>([...routes.added, ...routes.removed].map(({ destination }) => destination));
-    return operations.filter((operation) => !('destination' in operation) || !coming.has(operation.destination));
-  }
-
   #listen(client: DataplaneClient): void {
     sessionEvents(client, this.#logger, {
       heard: (notification) => this.#options.heard?.(notification),
@@ -452,7 +286,7 @@ export class Plane {
     this.#mirrorQueued = true;
     const refresh = async (): Promise<void> => {
       this.#mirrorQueued = false;
-      if (this.#session?.client === client) await this.#mirror.refresh(client);
+      if (this.#current.latest?.client === client) await this.#mirror.refresh(client);
     };
     void this.#serial
       .run(refresh)
@@ -466,21 +300,5 @@ export class Plane {
     this.#troubles += 1;
     if (isConnectionLoss(error)) session.client.close();
     else this.#logger.error({ err: error }, message);
-  }
-
-  async #current(signal: AbortSignal): Promise<Session> {
-    for (;;) {
-      signal.throwIfAborted();
-      if (this.#session !== undefined && this.#session.client.failure === undefined) return this.#session;
-      await new Promise<void>((resolve) => {
-        const wake = (): void => {
-          this.#waiting.delete(wake);
-          signal.removeEventListener('abort', wake);
-          resolve();
-        };
-        this.#waiting.add(wake);
-        signal.addEventListener('abort', wake, { once: true });
-      });
-    }
   }
 }

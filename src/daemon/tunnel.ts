@@ -10,8 +10,7 @@ import { bitsOf } from '../net/ip.ts';
 import type { Mac } from '../net/mac.ts';
 import { type Prefix, prefixBase } from '../net/prefix.ts';
 import type { PeerState } from '../reconcile/desired.ts';
-import type { FedSpec } from './network.ts';
-import type { Content, Desired } from './plane.ts';
+import type { Content, Desired, FedSpec } from './desired-network.ts';
 
 /** Inner Ethernet 14, outer IPv4 20 or IPv6 40, UDP 8, VXLAN 8. */
 export const OVERHEAD: Readonly<Record<Family, number>> = { 4: 50, 6: 70 };

@@ -78,7 +78,7 @@ export interface Verdict {
   readonly warning?: PeerWarning;
 }
 
-/** Judges one lease by itself; what leases mean to each other is decided in desired.ts. */
+/** Judges one lease by itself; what leases mean to each other is decided in election.ts. */
 export function judge(lease: Lease, own: OwnIdentity, { network, family, backend }: Scope): Verdict {
   const part = partOf(lease, family);
   if (part === undefined) return { otherBackend: false };

@@ -7,11 +7,12 @@ import { after, before, describe, test } from 'node:test';
 import { Bed, type BedHost } from './lib/bed.ts';
 import { assertNoChecksumErrors, assertPing } from './lib/checks.ts';
 import { eventually } from './lib/exec.ts';
+import { type HostsBed, hostsBed } from './lib/fixtures.ts';
 import { addPlainDevice } from './lib/kernel-vxlan.ts';
 import { type End, join } from './lib/overlay.ts';
 import { withoutKernelVxlan } from './lib/requirements.ts';
 import { ping, tcpBothWays } from './lib/traffic.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import type { VtepdHost } from './lib/vtepd.ts';
 
 const noKernel = await withoutKernelVxlan();
 
@@ -102,10 +103,8 @@ describe('five commands a host join two hosts, routed', () => {
 
 describe('link add --foreground', () => {
   test('stays until SIGTERM, then removes what it made', async () => {
-    const bed = await Bed.create();
+    const { bed, a, onA: vtepd } = await hostsBed();
     try {
-      const a = bed.host('a');
-      const vtepd = await VtepdHost.on(a);
       const words = ['link', 'add', 'vx2', 'id', '2', 'local', a.ipv4, 'dev', 'eth0', '--foreground'];
       const stays = vtepd.background(...words);
       await stays.waitFor(/vx2/);
@@ -121,10 +120,8 @@ describe('link add --foreground', () => {
 
 describe('instances', () => {
   test('one a namespace, side by side in one runtime directory', async () => {
-    const bed = await Bed.create();
+    const { bed, a, b, onA, onB } = await hostsBed();
     try {
-      const [a, b] = [bed.host('a'), bed.host('b')];
-      const [onA, onB] = [await VtepdHost.on(a), await VtepdHost.on(b)];
       const dirs = { VTEPD_RUNTIME_DIR: onA.runtimeDir, VTEPD_STATE_DIR: onA.stateDir };
       const vtepd = (host: BedHost, instance: string, ...words: string[]): Promise<string> =>
         host.ns.exec([onB.command, ...words, '--instance', instance], { env: dirs });
@@ -150,15 +147,10 @@ for (const peer of ['vtepd', 'kernel'] as const) {
   describe(`two commands a host join two bridges, vtepd and ${peer}`, {
     skip: peer === 'kernel' ? noKernel : false,
   }, () => {
-    let bed: Bed;
-    let a: BedHost;
-    let b: BedHost;
-    let vtepd: VtepdHost;
+    let { bed, a, b, onA: vtepd, onB } = {} as HostsBed;
 
     before(async () => {
-      bed = await Bed.create();
-      [a, b] = [bed.host('a'), bed.host('b')];
-      vtepd = await VtepdHost.on(a);
+      ({ bed, a, b, onA: vtepd, onB } = await hostsBed());
       const words = (host: BedHost, other: BedHost): string[] => [
         'link',
         'add',
@@ -175,7 +167,7 @@ for (const peer of ['vtepd', 'kernel'] as const) {
         'eth0',
       ];
       await vtepd.cli(...words(a, b));
-      if (peer === 'vtepd') await (await VtepdHost.on(b)).cli(...words(b, a));
+      if (peer === 'vtepd') await onB.cli(...words(b, a));
       else await addPlainDevice(b, { name: 'vx9', vni: 9, port: 4789, local: b.ipv4, remote: a.ipv4 });
       for (const [host, number] of [
         [a, 1],
@@ -219,18 +211,19 @@ for (const peer of ['vtepd', 'kernel'] as const) {
 
 describe('link add ... netns NAME', () => {
   test('puts the TAP into the container, the sockets stay on the host', async () => {
-    const bed = await Bed.create();
+    const { bed, a, b, onA, onB } = await hostsBed();
     try {
-      const hosts = [bed.host('a'), bed.host('b')] as const;
-      for (const [at, host] of hosts.entries()) {
-        const other = hosts[1 - at] ?? host;
-        const vtepd = await VtepdHost.on(host);
+      for (const [vtepd, other, last] of [
+        [onA, b, 1],
+        [onB, a, 2],
+      ] as const) {
+        const { host } = vtepd;
         const words = `link add vx2 id 2 local ${host.ipv4} remote ${other.ipv4} dev eth0 netns ${host.container.name}`;
         await vtepd.cli(...words.split(' '));
         assert.ok(!(await devices(host)).includes('vx2'));
-        await host.container.ip(`addr add 10.9.0.${at + 1}/24 dev vx2`);
+        await host.container.ip(`addr add 10.9.0.${last}/24 dev vx2`);
       }
-      const result = await ping(hosts[0].container, '10.9.0.2');
+      const result = await ping(a.container, '10.9.0.2');
       assert.equal(result.received, result.sent, result.text);
     } finally {
       await bed.destroy();
@@ -240,10 +233,8 @@ describe('link add ... netns NAME', () => {
 
 describe('cleanup', () => {
   test('removes every device, process and file, and may be run again', async () => {
-    const bed = await Bed.create();
+    const { bed, a, onA: vtepd } = await hostsBed();
     try {
-      const a = bed.host('a');
-      const vtepd = await VtepdHost.on(a);
       for (const vni of ['2', '3'])
         await vtepd.cli('link', 'add', `vx${vni}`, 'id', vni, 'local', a.ipv4, 'dev', 'eth0');
       await vtepd.cli('cleanup');

@@ -2,33 +2,22 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
+import type { BedHost } from './lib/bed.ts';
 import { assertPing, assertTcp } from './lib/checks.ts';
-import { Cluster, leaseKey, NETWORK, PREFIX } from './lib/cluster.ts';
+import { leaseKey, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually } from './lib/exec.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 /** The underlay is looked at every 5 s, routes every 10 s. */
 const FOLLOWED = { timeoutMs: 20_000 };
 
-async function start(backend: object) {
-  const bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-  const [a, b] = [bed.host('a'), bed.host('b')];
-  const cluster = await Cluster.start(bed);
-  await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify({ Network: NETWORK, Backend: backend }));
-  const [onA] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
-  return { bed, a, b, cluster, onA: onA.vtepd, daemonA: onA.daemon };
-}
+const start = (backend: object) => clusterBed({ config: { Network: NETWORK, Backend: backend } });
 
 const routeTo = (from: BedHost, to: BedHost): Promise<string> => from.ns.exec(['ip', 'route', 'show', to.subnet]);
 
 describe('DirectRouting', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, a, b, onA, daemonA } = {} as ClusterBed;
 
   before(async () => {
     ({ bed, a, b, onA, daemonA } = await start({ Type: 'vxlan', VNI: 3, Port: 4789, DirectRouting: true }));
@@ -68,12 +57,7 @@ describe('DirectRouting', { skip: await withoutEtcd() }, () => {
 });
 
 describe('the host-gw backend', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let cluster: Cluster;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, a, b, cluster, onA, daemonA } = {} as ClusterBed;
 
   before(async () => {
     ({ bed, a, b, cluster, onA, daemonA } = await start({ Type: 'host-gw' }));

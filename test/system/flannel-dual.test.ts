@@ -8,6 +8,7 @@ import { assertPing } from './lib/checks.ts';
 import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { readEnvFile, VtepdHost } from './lib/vtepd.ts';
 
 const CONFIG = {
@@ -119,15 +120,14 @@ describe('a dual-stack network', { skip: await withoutEtcd() }, () => {
 });
 
 describe('a dual-stack key in an IPv4 network, which wedges every flanneld', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
+  let { bed, cluster, a, b, onA } = {} as ClusterBed;
 
+  before(async () => {
+    ({ bed, cluster, a, b, onA } = await clusterBed());
+  });
   after(() => bed?.destroy());
 
   test('its IPv4 half is used, changes are followed after it, and the key is warned of by name', async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    const [a, b] = [bed.host('a'), bed.host('b')];
-    const cluster = await Cluster.start(bed);
-    const [{ vtepd }] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
     const value =
       '{"PublicIP":"10.245.1.91","PublicIPv6":"fd00:245::91","BackendType":"vxlan","BackendData":{"VNI":3,"VtepMAC":"02:00:00:00:01:91"},"BackendV6Data":{"VNI":3,"VtepMAC":"02:00:00:00:06:91"}}';
     await cluster.etcdctl('put', `${PREFIX}/subnets/10.246.91.0-24&fd00:246:0:91::-64`, value);
@@ -135,7 +135,7 @@ describe('a dual-stack key in an IPv4 network, which wedges every flanneld', { s
     const routes = () => a.ns.exec(['ip', 'route']);
     await eventually('the key after it', async () => /10\.246\.92\.0\/24 /.test(await routes()));
     assert.match(await routes(), /10\.246\.91\.0\/24 via 10\.246\.91\.0 dev flannel\.3/);
-    const { controller } = await vtepd.status();
+    const { controller } = await onA.status();
     assert.ok(controller.running);
     assert.match(controller.warnings.join(), /10\.246\.91\.0-24&fd00:246:0:91::-64 have an IPv6 subnet/);
     await assertPing(a, b);

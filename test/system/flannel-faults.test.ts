@@ -9,11 +9,11 @@ import { after, afterEach, before, beforeEach, describe, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { assertEqualToEtcd } from './lib/against-etcd.ts';
-import { Bed, type BedHost } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
-import { Cluster, ENDPOINT } from './lib/cluster.ts';
+import { ENDPOINT } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually, run } from './lib/exec.ts';
+import { eventually, run } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { SteadyPing } from './lib/steady-ping.ts';
 import type { VtepdHost } from './lib/vtepd.ts';
 
@@ -23,22 +23,13 @@ const DAY_MS = 86_400_000;
 const LONG = { timeoutMs: 60_000 };
 
 describe('two hosts and what may go wrong', { skip: await withoutEtcd(), concurrency: false }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let onB: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, onA, onB, daemonA } = {} as ClusterBed;
   let leases: (string | undefined)[];
   let traffic: SteadyPing;
   let generation = 0;
 
   before(async () => {
-    bed = await Bed.create();
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
-    [{ vtepd: onA, daemon: daemonA }, { vtepd: onB }] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
+    ({ bed, cluster, a, b, onA, onB, daemonA } = await clusterBed());
     await assertPing(a, b);
     leases = [await cluster.lease(a), await cluster.lease(b)];
   });

@@ -2,13 +2,11 @@
 import assert from 'node:assert/strict';
 import { join as path } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { Capture, decode } from './lib/capture.ts';
-import { Cluster, NETWORK, PREFIX } from './lib/cluster.ts';
+import { NETWORK } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import type { Background } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { withoutKernelVxlan } from './lib/requirements.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
 
 const skip = (await withoutEtcd()) || (await withoutKernelVxlan());
 const PORT = 4789;
@@ -18,19 +16,11 @@ const MARKED = '8800000700000300';
 const PLAIN = '0800000000000300';
 
 describe('a network with Backend.GBP', { skip }, () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemon: Background;
+  let { bed, cluster, a, b, onA, daemonA: daemon } = {} as ClusterBed<'a', 'b'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    const cluster = await Cluster.start(bed);
-    const backend = { Type: 'vxlan', VNI: 3, Port: PORT, GBP: true };
-    await cluster.etcdctl('put', `${PREFIX}/config`, JSON.stringify({ Network: NETWORK, Backend: backend }));
-    ({ vtepd: onA, daemon } = await cluster.addVtepd(a));
+    const config = { Network: NETWORK, Backend: { Type: 'vxlan', VNI: 3, Port: PORT, GBP: true } };
+    ({ bed, cluster, a, b, onA, daemonA: daemon } = await clusterBed({ run: { a: [] }, bare: ['b'], config }));
     await cluster.addKernel(b, MAC_B, []);
     // As flanneld makes it with GBP.
     await b.ns.ip(`link del ${cluster.device}`);

@@ -1,27 +1,18 @@
 /** Two hosts with one PublicIP: flanneld merges them into one lease, vtepd refuses the second and says why. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
-import { Cluster } from './lib/cluster.ts';
 import { startEtcd, withoutEtcd } from './lib/etcd.ts';
 import { EtcdHost, NEVER, ownHost } from './lib/etcd-host.ts';
-import { type Background, eventually } from './lib/exec.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 const ENDPOINT = 'http://10.245.1.1:2379';
 
 describe('two hosts with one PublicIP', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let daemonA: Background;
+  let { bed, cluster, a, onB, daemonA } = {} as ClusterBed<'a', 'b'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
-    ({ daemon: daemonA } = await cluster.addVtepd(a));
+    ({ bed, cluster, a, onB, daemonA } = await clusterBed({ run: { a: [] }, bare: ['b'] }));
   });
   after(() => bed?.destroy());
 
@@ -34,15 +25,14 @@ describe('two hosts with one PublicIP', { skip: await withoutEtcd() }, () => {
 
   test('the second is refused, the lease of the first stays as it is, and --take-over-lease lets it pass', async () => {
     const before = await cluster.lease(a);
-    const vtepd = await VtepdHost.on(b);
     const flags = ['--etcd-endpoints', ENDPOINT, '--iface', 'eth0', '--public-ip', a.ipv4];
-    const refused = vtepd.run(...flags);
+    const refused = onB.run(...flags);
     assert.equal(await refused.exited, 1, refused.output);
     assert.match(refused.output, /lease 10\.246\.30\.0-24 carries our PublicIP 10\.245\.1\.3/);
     assert.match(refused.output, /--take-over-lease/);
     assert.equal(await cluster.lease(a), before);
-    const forced = vtepd.run(...flags, '--take-over-lease');
-    const { lease } = await vtepd.isRunning(forced);
+    const forced = onB.run(...flags, '--take-over-lease');
+    const { lease } = await onB.isRunning(forced);
     assert.equal(lease?.subnet, a.subnet);
     await forced.stop();
   });

@@ -1,30 +1,18 @@
 /** What happened to real flannel hosts, as it should have ended: leases lost, etcd away, keys gone while nobody looked. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B, HOST_C } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
-import { Cluster, leaseKey, PREFIX } from './lib/cluster.ts';
+import { leaseKey, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually } from './lib/exec.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { startPing } from './lib/traffic.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
 
 describe('three hosts that start at one moment', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let c: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, c, onA, daemonA } = {} as ClusterBed<'a' | 'b' | 'c'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B, HOST_C] });
-    [a, b, c] = [bed.host('a'), bed.host('b'), bed.host('c')];
-    cluster = await Cluster.start(bed);
-    [{ vtepd: onA, daemon: daemonA }] = (await Promise.all([a, b, c].map((host) => cluster.addVtepd(host)))) as [
-      Awaited<ReturnType<Cluster['addVtepd']>>,
-    ];
+    ({ bed, cluster, a, b, c, onA, daemonA } = await clusterBed({ run: { a: [], b: [], c: [] } }));
   });
   after(() => bed?.destroy());
 

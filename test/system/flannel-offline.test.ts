@@ -3,28 +3,25 @@ import assert from 'node:assert/strict';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
-import { Cluster, ENDPOINT } from './lib/cluster.ts';
+import { ENDPOINT } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually } from './lib/exec.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 describe('a host whose state directory is full', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
+  let { bed, a, b, onA: vtepd } = {} as ClusterBed<'b', 'a'>;
 
+  before(async () => {
+    ({ bed, a, b, onA: vtepd } = await clusterBed({ run: { b: [] }, bare: ['a'] }));
+  });
   after(() => bed?.destroy());
 
   test('has its network all the same, and says what it cannot keep', async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    const [a, b] = [bed.host('a'), bed.host('b')];
-    const cluster = await Cluster.start(bed);
-    await cluster.addVtepd(b);
     const state = join(a.dir, 'state');
     await mkdir(state, { recursive: true });
     // A mount namespace of its own: the mount goes with the process.
     const script = `mount -t tmpfs -o size=4k tmpfs ${state} && head -c 8192 /dev/zero > ${state}/full; exec "$@"`;
-    const vtepd = await VtepdHost.on(a);
     const flags = ['run', '--subnet-file', vtepd.subnetFile, '--etcd-endpoints', ENDPOINT, '--iface', 'eth0'];
     await writeFile(vtepd.subnetFile, `FLANNEL_SUBNET=${a.gateway}/24\n`);
     const argv = ['unshare', '--mount', 'sh', '-c', script, 'sh', vtepd.command, ...flags];
@@ -37,18 +34,10 @@ describe('a host whose state directory is full', { skip: await withoutEtcd() }, 
 });
 
 describe('a host that boots while etcd is away', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, onA, daemonA } = {} as ClusterBed;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
-    [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
+    ({ bed, cluster, a, b, onA, daemonA } = await clusterBed());
     await assertPing(a, b);
   });
   after(() => bed?.destroy());

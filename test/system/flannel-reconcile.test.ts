@@ -3,29 +3,20 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
-import { Cluster, leaseValue } from './lib/cluster.ts';
+import { leaseValue } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually } from './lib/exec.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 /** The host is compared every 10 s, the underlay looked at every 5 s and followed when it was seen twice. */
 const SOON = { timeoutMs: 25_000 };
 
 describe('a host on which others change things', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, onA, onB, daemonA } = {} as ClusterBed;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
-    [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
+    ({ bed, cluster, a, b, onA, onB, daemonA } = await clusterBed());
   });
   after(() => bed?.destroy());
 
@@ -123,6 +114,9 @@ describe('a host on which others change things', { skip: await withoutEtcd() }, 
       { timeoutMs: 60_000 },
     );
     await daemonA.waitFor(/"publicIp":"10\.245\.1\.33"[^\n]*our lease names the new address/);
+    const vteps = async () =>
+      (await onB.fdb('flannel.3')).flatMap(({ destinations }) => destinations.map(({ ip }) => ip));
+    await eventually('host b has followed', async () => (await vteps()).join() === '10.245.1.33');
     await assertPing(a, b);
     await assertPing(b, a);
   });

@@ -5,13 +5,13 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B, HOST_C, setContainerMtu } from './lib/bed.ts';
+import { setContainerMtu } from './lib/bed.ts';
 import { assertNoChecksumErrors, assertPing, assertTcp } from './lib/checks.ts';
-import { Cluster, leaseKey, leaseValue, PREFIX } from './lib/cluster.ts';
+import { leaseKey, leaseValue, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually } from './lib/exec.ts';
+import { eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { withoutKernelVxlan } from './lib/requirements.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
 
 const noKernel = await withoutKernelVxlan();
 
@@ -19,20 +19,10 @@ const noKernel = await withoutKernelVxlan();
 const PROGRAMMED_MS = 1_000;
 
 describe('a flannel cluster of two hosts with vtepd', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let c: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, c, onA, daemonA } = {} as ClusterBed<'a' | 'b', 'c'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B, HOST_C] });
-    [a, b, c] = [bed.host('a'), bed.host('b'), bed.host('c')];
-    cluster = await Cluster.start(bed);
-    const joined = await Promise.all([cluster.addVtepd(a), cluster.addVtepd(b)]);
-    [{ vtepd: onA, daemon: daemonA }] = joined;
+    ({ bed, cluster, a, b, c, onA, daemonA } = await clusterBed({ run: { a: [], b: [] }, bare: ['c'] }));
     await setContainerMtu(bed.hosts, 1450);
   });
   after(() => bed?.destroy());

@@ -1,30 +1,25 @@
 /** What happens below and beside a network without its doing is followed, or told: never passed over. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost } from './lib/bed.ts';
+import type { BedHost } from './lib/bed.ts';
 import { type Background, eventually } from './lib/exec.ts';
+import { type HostsBed, hostsBed } from './lib/fixtures.ts';
 import { macOf } from './lib/overlay.ts';
 import { ping } from './lib/traffic.ts';
-import { VtepdHost } from './lib/vtepd.ts';
 
 const GROUP = '239.7.7.8';
 const FAR = '10.9.0.2';
 
 describe('what others do is followed', () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let vtepd: VtepdHost;
+  let { bed, a, b, onA: vtepd, onB } = {} as HostsBed;
   let monitor: Background;
 
   before(async () => {
-    bed = await Bed.create();
-    [a, b] = [bed.host('a'), bed.host('b')];
-    vtepd = await VtepdHost.on(a);
+    ({ bed, a, b, onA: vtepd, onB } = await hostsBed());
     const common = (host: BedHost): string[] =>
       `link add vx0 id 7 group ${GROUP} dev eth0 local ${host.ipv4} address ${macOf(host)} proxy`.split(' ');
     await vtepd.cli(...common(a));
-    await (await VtepdHost.on(b)).cli(...common(b).filter((word) => word !== 'proxy'));
+    await onB.cli(...common(b).filter((word) => word !== 'proxy'));
     await a.ns.ip('addr add 10.9.0.1/24 dev vx0');
     // A proxy swallows the answers of its own host too.
     await b.ns.ip(`addr add ${FAR}/24 dev vx0`, `neigh add 10.9.0.1 lladdr ${macOf(a)} dev vx0 nud permanent`);

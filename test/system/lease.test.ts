@@ -4,27 +4,20 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import type { LeaseRow } from '../../src/cli/lease-row.ts';
-import { Bed, type BedHost, HOST_A } from './lib/bed.ts';
-import { Cluster, ENDPOINT, leaseValue, PREFIX } from './lib/cluster.ts';
+import { ENDPOINT, leaseValue, PREFIX } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import type { RunResult } from './lib/exec.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 const FROM = ['--etcd-endpoints', ENDPOINT];
 const DAY = 86_400;
 const key = (name: string): string => `${PREFIX}/subnets/${name}`;
 
 describe('leases by the command line', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let vtepd: VtepdHost;
+  let { bed, cluster, a, onA: vtepd } = {} as ClusterBed<never, 'a'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A] });
-    a = bed.host('a');
-    cluster = await Cluster.start(bed);
-    vtepd = await VtepdHost.on(a);
+    ({ bed, cluster, a, onA: vtepd } = await clusterBed({ run: {}, bare: ['a'] }));
     // A flanneld's that is renewed, one that has not been for long, one that nobody can read, one of another backend.
     await put('10.246.81.0-24', leaseValue('10.245.1.81', 3, '02:00:00:00:00:81'), DAY);
     await put('10.246.9.0-24', leaseValue('10.245.1.9', 3, '02:00:00:00:00:09'), 600);

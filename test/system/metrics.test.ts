@@ -1,32 +1,22 @@
 /** `/metrics` of a host with real traffic, read by Prometheus' own checker, also while the dataplane is away. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A, HOST_B } from './lib/bed.ts';
 import { assertTcp } from './lib/checks.ts';
-import { Cluster } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { type Background, eventually, run } from './lib/exec.ts';
+import { eventually, run } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { ping } from './lib/traffic.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
 
 /** A host that has a lease and does not exist. */
 const SILENT = '10.245.1.70';
 const URL_PATH = 'http://127.0.0.1:8473/metrics';
 
 describe('metrics of a host in a cluster', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, onA, daemonA } = {} as ClusterBed;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A, HOST_B] });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
     const flags = ['--healthz-ip', '127.0.0.1', '--healthz-port', '8473'];
-    [{ vtepd: onA, daemon: daemonA }] = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
+    ({ bed, cluster, a, b, onA, daemonA } = await clusterBed({ run: { a: flags, b: [] } }));
     await cluster.putLease({ base: '10.246.70.0' }, SILENT, '02:00:00:00:01:70');
     await eventually('the silent host is a peer', async () => (await onA.fdb('flannel.3')).length === 2);
     await eventually('enough is sent to it', async () => {

@@ -11,7 +11,7 @@ import { checkMany, checkOne } from './lib/model-check.ts';
 import { scenario } from './lib/model-generate.ts';
 import { Random } from './lib/model-random.ts';
 import { ModelRig, type RigOptions } from './lib/model-rig.ts';
-import { text } from './lib/model-run.ts';
+import { text } from './lib/model-tables.ts';
 
 const CASES = Number(process.env.VTEPD_MODEL_CASES ?? 45_000);
 const SEED = Number(process.env.VTEPD_MODEL_SEED ?? Math.floor(Math.random() * 2 ** 31));

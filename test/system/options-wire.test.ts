@@ -2,12 +2,11 @@
 import assert from 'node:assert/strict';
 import { join as path } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost } from './lib/bed.ts';
 import { Capture, decode } from './lib/capture.ts';
+import { type HostsBed, hostsBed } from './lib/fixtures.ts';
 import { macOf } from './lib/overlay.ts';
 import { withoutKernelVxlan } from './lib/requirements.ts';
 import { ping, tcpBothWays } from './lib/traffic.ts';
-import { VtepdHost } from './lib/vtepd.ts';
 
 const PORT = 4789;
 const noKernel = await withoutKernelVxlan();
@@ -18,16 +17,10 @@ function valuesOf(packets: readonly Map<string, string[]>[], field: string, dept
 }
 
 describe('options on the wire', () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let onB: VtepdHost;
+  let { bed, a, b, onA, onB } = {} as HostsBed;
 
   before(async () => {
-    bed = await Bed.create({ mode: 'wire' });
-    [a, b] = [bed.host('a'), bed.host('b')];
-    [onA, onB] = [await VtepdHost.on(a), await VtepdHost.on(b)];
+    ({ bed, a, b, onA, onB } = await hostsBed(['a', 'b'], 'wire'));
   });
   after(() => bed?.destroy());
 

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { join as path } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost } from './lib/bed.ts';
+import type { BedHost } from './lib/bed.ts';
 import { Capture, decode } from './lib/capture.ts';
 import { eventually } from './lib/exec.ts';
+import { type HostsBed, hostsBed } from './lib/fixtures.ts';
 import { macOf } from './lib/overlay.ts';
 import { ping } from './lib/traffic.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import type { VtepdHost } from './lib/vtepd.ts';
 
 const PORT = 4789;
 const GROUP = '239.7.7.7';
@@ -18,21 +19,16 @@ const OPTIONS = ['ttl', '7', 'tos', 'inherit', 'df', 'set', 'srcport', '50000', 
 const FAR = '10.9.0.2';
 
 describe('the words of ip link', () => {
-  let bed: Bed;
-  let a: BedHost;
-  let b: BedHost;
-  let vtepd: VtepdHost;
+  let { bed, a, b, onA: vtepd, onB } = {} as HostsBed;
 
   before(async () => {
-    bed = await Bed.create();
-    [a, b] = [bed.host('a'), bed.host('b')];
-    vtepd = await VtepdHost.on(a);
+    ({ bed, a, b, onA: vtepd, onB } = await hostsBed());
     const common = (host: BedHost): string[] =>
       `link add vx0 type vxlan id 7 group ${GROUP} dev eth0 local ${host.ipv4} dstport ${PORT} address ${macOf(host)}`.split(
         ' ',
       );
     await vtepd.cli(...common(a), ...OPTIONS);
-    await (await VtepdHost.on(b)).cli(...common(b));
+    await onB.cli(...common(b));
     await a.ns.ip('addr add 10.9.0.1/24 dev vx0');
     await b.ns.ip(`addr add ${FAR}/24 dev vx0`);
   });
@@ -162,10 +158,8 @@ describe('the words of ip link', () => {
 
 describe('the words of an IPv6 underlay', () => {
   test('flow label and zero checksums are seen on the wire, and refused over IPv4', async () => {
-    const bed = await Bed.create();
+    const { bed, a, b, onA, onB } = await hostsBed();
     try {
-      const [a, b] = [bed.host('a'), bed.host('b')];
-      const [onA, onB] = [await VtepdHost.on(a), await VtepdHost.on(b)];
       const add = (vtepd: VtepdHost, other: BedHost, ...words: string[]): Promise<string> =>
         vtepd.cli(
           'link',

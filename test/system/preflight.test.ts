@@ -1,10 +1,10 @@
 /** `vtepd preflight`: what a host lacks is said beforehand with its cause, and nothing of the trial stays. */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
-import { Bed, type BedHost, HOST_A } from './lib/bed.ts';
-import { Cluster, ENDPOINT } from './lib/cluster.ts';
+import { ENDPOINT } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
-import { VtepdHost } from './lib/vtepd.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 
 const FLAGS = ['--etcd-endpoints', ENDPOINT, '--iface', 'eth0'];
 
@@ -14,16 +14,10 @@ interface Report {
 }
 
 describe('preflight', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let a: BedHost;
-  let cluster: Cluster;
-  let vtepd: VtepdHost;
+  let { bed, cluster, a, onA: vtepd } = {} as ClusterBed<never, 'a'>;
 
   before(async () => {
-    bed = await Bed.create({ hosts: [HOST_A] });
-    a = bed.host('a');
-    cluster = await Cluster.start(bed);
-    vtepd = await VtepdHost.on(a);
+    ({ bed, cluster, a, onA: vtepd } = await clusterBed({ run: {}, bare: ['a'] }));
   });
   after(() => bed?.destroy());
 
@@ -81,6 +75,15 @@ describe('preflight', { skip: await withoutEtcd() }, () => {
     const said = problems(await preflight(FLAGS, withoutRights));
     assert.match(said, /^rights: CAP_NET_ADMIN is missing: run vtepd as root/);
     assert.match(said, /TUNSETIFF .*EPERM/, 'and trying says the same');
+  });
+
+  test('settings that can be read, with a link that cannot be made: that is all it says of them', async () => {
+    const file = `${vtepd.subnetFile}.yaml`;
+    writeFileSync(file, 'links: [{ name: vx0, id: seven }]\n');
+    const { checks } = await preflight([...FLAGS, '--config', file]);
+    const said = checks.flatMap(({ name, state, text }) => (name === 'settings' ? [`${state}: ${text}`] : []));
+    assert.equal(said.length, 1);
+    assert.match(said.join(), /^problem: .*links\[0\].*seven/);
   });
 
   test("another host's lease carries our PublicIP", async () => {

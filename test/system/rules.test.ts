@@ -11,14 +11,14 @@ import { RulesKeeper, removeTables } from '../../src/host/nft-keeper.ts';
 import { isTableOf, tableName } from '../../src/host/nft-rules.ts';
 import { parsePrefix } from '../../src/net/prefix.ts';
 import { createLogger } from '../../src/observe/log.ts';
-import { Bed, type BedHost, setContainerMtu } from './lib/bed.ts';
+import { type BedHost, setContainerMtu } from './lib/bed.ts';
 import { assertPing } from './lib/checks.ts';
-import { Cluster, ENDPOINT } from './lib/cluster.ts';
+import { ENDPOINT } from './lib/cluster.ts';
 import { withoutEtcd } from './lib/etcd.ts';
 import { type Background, eventually } from './lib/exec.ts';
+import { type ClusterBed, clusterBed } from './lib/fixtures.ts';
 import { Netns } from './lib/netns.ts';
 import { ping } from './lib/traffic.ts';
-import type { VtepdHost } from './lib/vtepd.ts';
 
 /** On the underlay, without a route to containers: it answers only what comes from a host's own address. */
 const OUTSIDE = '10.245.1.1';
@@ -54,20 +54,11 @@ async function seenFrom(caller: Netns, server: Netns, address: string): Promise<
 }
 
 describe('traffic rules', { skip: await withoutEtcd() }, () => {
-  let bed: Bed;
-  let cluster: Cluster;
-  let a: BedHost;
-  let b: BedHost;
-  let onA: VtepdHost;
-  let daemonA: Background;
+  let { bed, cluster, a, b, onA, daemonA } = {} as ClusterBed;
 
   before(async () => {
-    bed = await Bed.create();
-    [a, b] = [bed.host('a'), bed.host('b')];
-    cluster = await Cluster.start(bed);
     const flags = ['--ip-masq', '--iptables-resync', '1', '--ip-blackhole-route'];
-    const joined = await Promise.all([cluster.addVtepd(a, ...flags), cluster.addVtepd(b)]);
-    [{ vtepd: onA, daemon: daemonA }] = joined;
+    ({ bed, cluster, a, b, onA, daemonA } = await clusterBed({ run: { a: flags, b: [] } }));
     await setContainerMtu(bed.hosts, 1450);
   });
   after(() => bed?.destroy());

@@ -54,6 +54,11 @@ export class Cluster {
     return this.#etcd.ctl(...words);
   }
 
+  /** Puts another configuration of the network. */
+  async configure(config: object): Promise<void> {
+    await this.etcdctl('put', `${PREFIX}/config`, JSON.stringify(config));
+  }
+
   /** All puts in one revision. */
   async putTogether(entries: readonly (readonly [key: string, value: string])[]): Promise<void> {
     const puts = entries.map(([key, value]) => `put ${key} '${value}'\n`).join('');

@@ -2,38 +2,21 @@
  * Does the same to the model and to the real endpoint and compares all that can be seen: datagrams, frames, counters by reason,
  * tables, answers to requests.
  *
- * Frames go in in *steps*: as many at once as do not depend on each other. A step is over when the real endpoint's counters
+ * Frames go in in *steps* (model-step.ts): as many at once as do not depend on each other. A step is over when the real endpoint's counters
  * have moved by what the model says, since every frame ends in exactly one of them.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DataplaneError } from '../../../src/dataplane/client.ts';
-import type { NetworkStats, TablesDump } from '../../../src/dataplane/protocol.ts';
-import { type Endpoint, type FromTap, type FromWire, portsOf } from '../../model/endpoint.ts';
-import { GSO_ECN, GSO_UDP_L4, onTheWire, type Virtio } from '../../model/offload.ts';
-import { type Ethernet, ethernetOf, ipOf, transportOf } from '../../model/packet.ts';
-import { type FdbValue, Refusal } from '../../model/tables.ts';
+import { type Endpoint, portsOf } from '../../model/endpoint.ts';
+import type { Virtio } from '../../model/offload.ts';
+import type { FdbValue } from '../../model/tables.ts';
 import { type Action, actionWords, type Change } from './model-actions.ts';
-import {
-  compareDatagrams,
-  compareFrames,
-  datagramFlow,
-  type Expected,
-  type Seen,
-  seenFrames,
-  visible,
-} from './model-compare.ts';
+import { compareDatagrams, compareFrames, datagramFlow, type Seen, seenFrames, visible } from './model-compare.ts';
+import { Counters } from './model-counters.ts';
 import { type OuterDatagram, outerDatagrams, outerFrames, pathErrorFrame } from './model-outer.ts';
-import {
-  DUT_MAC,
-  freshModel,
-  LOCAL4,
-  LOCAL6,
-  type ModelRig,
-  NET_MAC,
-  NETWORKS,
-  OFFLOADS_OFF,
-  OTHER_DEVICE,
-} from './model-rig.ts';
+import { DUT_MAC, freshModel, type ModelRig, NET_MAC, NETWORKS, OTHER_DEVICE } from './model-rig.ts';
+import { handedOver, innerOf, isFromUnderlay, Step } from './model-step.ts';
+import { applyToModel, type Outcome, outcomeOf, tableLines, text } from './model-tables.ts';
 
 const RANGES = NETWORKS.map(portsOf);
 
@@ -42,6 +25,11 @@ const TOLD_AS: Readonly<Partial<Record<string, string>>> = {
   'fdb.change': 'fdb',
   'neigh.change': 'neigh',
 };
+
+/** A lane sends no more ICMP errors (`PER_SECOND` in native/src/lane/limit.rs). */
+const ANSWERS_A_SECOND = 100;
+/** The control thread looks for ICMP errors once a second. */
+const QUEUES_EMPTIED_MS = 1_300;
 
 /** The model and the real endpoint disagree. */
 export class Disagreement extends Error {
@@ -56,22 +44,17 @@ export interface RunOptions {
   readonly patienceMs: number;
 }
 
-/** Counters by name, such as `m1 rx packets` or `drop rx_short`. */
-type Counters = Map<string, number>;
-
 export class Run {
   readonly #rig: ModelRig;
   readonly #model: Endpoint;
   readonly #options: RunOptions;
-  readonly #expected: Counters = new Map();
-  /** By how much a counter may be less than expected. */
-  readonly #slack: Counters = new Map();
+  readonly #counters: Counters;
   readonly #sourcePorts = new Map<string, number>();
   readonly #events: string[] = [];
-  #base: Counters = new Map();
 
-  private constructor(rig: ModelRig, options: RunOptions) {
+  private constructor(rig: ModelRig, counters: Counters, options: RunOptions) {
     this.#rig = rig;
+    this.#counters = counters;
     this.#model = freshModel();
     this.#options = options;
   }
@@ -79,8 +62,7 @@ export class Run {
   /** Throws `Disagreement`. */
   static async scenario(rig: ModelRig, actions: readonly Action[], options: RunOptions): Promise<Run> {
     await rig.reset();
-    const run = new Run(rig, options);
-    run.#base = await run.#counters();
+    const run = new Run(rig, new Counters(await rig.client.request('stats', {})), options);
     let step = new Step();
     for (const action of actions) {
       if (action.kind === 'change') {
@@ -112,7 +94,7 @@ export class Run {
 
   /** By how much each counter moved. */
   get counters(): ReadonlyMap<string, number> {
-    return this.#expected;
+    return this.#counters.expected;
   }
 
   /** The notifications that the model expects, as text; misses once for each. */
@@ -145,26 +127,26 @@ export class Run {
 
   #predictTap(step: Step, action: Action & { kind: 'tap' }, frame: Buffer, virtio: Virtio): void {
     const outcome = this.#model.fromTap(action.network, frame, virtio);
-    this.#countTap(action.network, outcome);
+    const { network } = action;
+    for (const miss of outcome.misses) this.#events.push(`miss ${text({ network, ...miss })}`);
+    this.#counters.fromTap(network, outcome);
     step.sent.push(...outcome.sent.map((sent) => ({ ...sent, payload: Buffer.from(sent.payload) })));
     const back = [...outcome.replies, ...outcome.tooBig];
-    step.frames.push(...back.map((each) => ({ network: action.network, frame: each, cut: false })));
+    step.frames.push(...back.map((each) => ({ network, frame: each, cut: false })));
     step.answers += outcome.tooBig.length;
   }
 
   #predictWire(step: Step, action: Action & { kind: 'wire' }): void {
     const { outer, payload } = action;
     // The kernel's business before any socket sees it (§2.4; RFC 8200 §8.1).
-    // The socket counts a wrong checksum among its drops (sk_drops) if it is long enough not to be checked before.
     if (outer.checksum === 'wrong') {
-      this.#count('bad checksums');
-      this.#allow('bad checksums', 1);
+      this.#counters.badChecksum();
       return;
     }
     const { source, port } = outer;
     const checksum = outer.checksum !== 'zero';
     const outcome = this.#model.fromWire({ source, port, ecn: outer.tos & 3, checksum, payload });
-    this.#countWire(outcome);
+    this.#counters.fromWire(outcome);
     const network = outcome.network ?? '';
     step.frames.push(...outcome.frames.filter(visible).map((frame) => ({ network, frame, cut: false })));
     if (outcome.learned !== undefined && outcome.learned.what !== 'full') {
@@ -176,40 +158,6 @@ export class Run {
       const { maxaddress, rsc } = this.#model.network(network).options;
       if (maxaddress > 0 || rsc === true) step.mustEnd = true;
     }
-  }
-
-  #countTap(network: string, { sent, replies, tooBig, drops, misses }: FromTap): void {
-    for (const miss of misses) this.#events.push(`miss ${text({ network, ...miss })}`);
-    for (const { payload } of sent) this.#countTraffic(network, 'tx', payload.length - 8);
-    for (const reply of replies) this.#count(`${network} ${reply.length === 42 ? 'arp' : 'nd'} replies`);
-    if (tooBig.length > 0) this.#count(`${network} too big replies`, tooBig.length);
-    for (const reason of drops) this.#count(`${network} drop ${reason}`);
-  }
-
-  #countWire({ network, frames, drop, partialChecksum, superframe }: FromWire): void {
-    if (drop !== undefined) this.#count(`${network === undefined ? '' : `${network} `}drop ${drop}`);
-    if (network === undefined) return;
-    for (const frame of frames) {
-      this.#countTraffic(network, 'rx', frame.length);
-      // A segment that is joined with others leaves its padding behind.
-      const padding = frame.length - (transportOf(frame)?.end ?? frame.length);
-      this.#allow(`${network} rx bytes`, padding);
-    }
-    if (partialChecksum === true) this.#count(`${network} partial checksums`);
-    if (superframe === true) this.#count(`${network} whole superframes`);
-  }
-
-  #countTraffic(network: string, way: 'rx' | 'tx', frameLength: number): void {
-    this.#count(`${network} ${way} packets`);
-    this.#count(`${network} ${way} bytes`, frameLength - 14);
-  }
-
-  #count(name: string, by = 1): void {
-    this.#expected.set(name, (this.#expected.get(name) ?? 0) + by);
-  }
-
-  #allow(name: string, less: number): void {
-    this.#slack.set(name, (this.#slack.get(name) ?? 0) + less);
   }
 
   // What the real one does.
@@ -253,7 +201,7 @@ export class Run {
       const here = this.#frames().length >= step.frames.length && this.#sent().length >= step.sent.length;
       const late = Date.now() >= until;
       if (here || late) {
-        const wrong = this.#compareCounters(await this.#counters());
+        const wrong = this.#counters.compare(await this.#rig.client.request('stats', {}));
         if (wrong.length === 0 || late) return wrong;
       }
       await Promise.race([tap.activity(here ? 1 : 20), net.activity(here ? 1 : 20)]);
@@ -280,27 +228,6 @@ export class Run {
       if (before === sourcePort) return [];
       return [`source port ${datagram.sourcePort} of a flow that left from ${before}: ${key}`];
     });
-  }
-
-  #compareCounters(now: Counters): string[] {
-    const names = new Set([...this.#expected.keys(), ...now.keys()]);
-    return [...names].flatMap((name) => {
-      const [expected, moved] = [this.#expected.get(name) ?? 0, (now.get(name) ?? 0) - (this.#base.get(name) ?? 0)];
-      const least = expected - (this.#slack.get(name) ?? 0);
-      return moved <= expected && moved >= least
-        ? []
-        : [`counter "${name}" moved by ${moved}, the model says ${expected}`];
-    });
-  }
-
-  async #counters(): Promise<Counters> {
-    const stats = await this.#rig.client.request('stats', {});
-    const counters: Counters = new Map();
-    for (const [reason, count] of Object.entries(stats.drops)) counters.set(`drop ${reason}`, count ?? 0);
-    counters.set('socket overflows', stats.socket_overflows);
-    counters.set('bad checksums', stats.bad_checksums ?? 0);
-    for (const network of stats.networks) putCounters(counters, network);
-    return counters;
   }
 
   /**
@@ -381,133 +308,3 @@ export class Run {
     }
   }
 }
-
-export function text(value: unknown): string {
-  return JSON.stringify(value, (_key, held) =>
-    isRecord(held) ? Object.fromEntries(Object.entries(held).sort(byName)) : held,
-  );
-}
-
-function byName([a]: [string, unknown], [b]: [string, unknown]): number {
-  return a < b ? -1 : 1;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-interface Outcome {
-  readonly result?: unknown;
-  readonly refused?: string;
-}
-
-function outcomeOf(act: () => unknown): Outcome {
-  try {
-    return { result: act() };
-  } catch (error) {
-    if (error instanceof Refusal) return { refused: error.code };
-    throw error;
-  }
-}
-
-export function applyToModel(model: Endpoint, { method, params }: Change): unknown {
-  const network = model.network(params.network);
-  switch (method) {
-    case 'network.update':
-      return network.update(params);
-    case 'fdb.change':
-      return network.tables.changeFdb(params);
-    case 'neigh.change':
-      return network.tables.changeNeighbour(params);
-    case 'tables.replace':
-      return network.tables.replace(params);
-    case 'tables.patch':
-      return network.tables.patch(params);
-  }
-}
-
-function tableLines({ revisions, fdb, neighbours, peers }: TablesDump): string[] {
-  return [
-    `revisions ${text(revisions)}`,
-    ...fdb.map((entry) => `fdb ${text({ ...entry, used: null })}`),
-    ...neighbours.map((entry) => `neighbour ${text(entry)}`),
-    `peers ${text(peers)}`,
-  ];
-}
-
-function putCounters(counters: Counters, stats: NetworkStats): void {
-  const { network } = stats;
-  for (const [reason, count] of Object.entries(stats.drops)) counters.set(`${network} drop ${reason}`, count ?? 0);
-  counters.set(`${network} rx packets`, stats.rx.packets);
-  counters.set(`${network} rx bytes`, stats.rx.bytes);
-  counters.set(`${network} tx packets`, stats.tx.packets);
-  counters.set(`${network} tx bytes`, stats.tx.bytes);
-  counters.set(`${network} arp replies`, stats.arp_replies);
-  counters.set(`${network} nd replies`, stats.nd_replies);
-  counters.set(`${network} too big replies`, stats.too_big_replies ?? 0);
-  counters.set(`${network} partial checksums`, stats.partial_checksums);
-  counters.set(`${network} whole superframes`, stats.whole_superframes);
-}
-
-/** Actions whose outcome does not depend on each other, with what the model says of them. */
-class Step {
-  readonly actions: Action[] = [];
-  readonly sent: Expected[] = [];
-  readonly frames: Seen[] = [];
-  /** ICMP errors to the host. */
-  answers = 0;
-  /** Networks whose tables changed. */
-  readonly taught = new Set<string>();
-  mustEnd = false;
-  /** A frame is among them that may have got another destination, which somebody may teach. */
-  shortcuts = false;
-  readonly #macs = new Set<string>();
-
-  learned(network: string, { mac, what }: { mac: string; what: string }): void {
-    this.taught.add(network);
-    this.#macs.add(mac);
-    // Whoever is left behind may no longer be a known peer.
-    if (what === 'moved') this.mustEnd = true;
-  }
-
-  /** The tables reach the lanes only after the step: nothing in it may look for what it taught. */
-  dependsOn(action: Action): boolean {
-    if (this.actions.length >= STEP_MAX) return true;
-    if (this.taught.size === 0) return false;
-    if (isFromUnderlay(action)) return true;
-    const ethernet = innerOf(action);
-    return ethernet !== undefined && (this.#macs.has(ethernet.source) || this.#macs.has(ethernet.destination));
-  }
-
-  /** Others of the step, which may be slower or on another lane, look for the MAC that a datagram comes from, or come from it. */
-  preceded(action: Action): boolean {
-    const mac = innerOf(action)?.source;
-    return this.actions.some((each) => innerOf(each)?.[each.kind === 'tap' ? 'destination' : 'source'] === mac);
-  }
-}
-
-/** What the endpoint reads from its TAP: without the offload, the kernel cuts superframes before. */
-function handedOver({ frame, virtio }: Action & { kind: 'tap' }): [Buffer, Virtio][] {
-  if (virtio.gso === undefined) return [[frame, virtio]];
-  const offload = (virtio.gso.kind & ~GSO_ECN) === GSO_UDP_L4 ? 'tap_uso' : 'tap_tso';
-  if (!OFFLOADS_OFF.includes(offload)) return [[frame, virtio]];
-  return (onTheWire(frame, virtio) ?? []).map((segment) => [segment, {}]);
-}
-
-function isFromUnderlay(action: Action): boolean {
-  const source = action.kind === 'tap' ? ipOf(action.frame)?.source : undefined;
-  return source === LOCAL4 || source === LOCAL6;
-}
-
-function innerOf(action: Action): Ethernet | undefined {
-  if (action.kind === 'change' || action.kind === 'icmp') return undefined;
-  return ethernetOf(action.kind === 'tap' ? action.frame : action.payload.subarray(8));
-}
-
-/** A lane sends no more ICMP errors (`PER_SECOND` in native/src/lane/limit.rs). */
-const ANSWERS_A_SECOND = 100;
-/** The control thread looks for ICMP errors once a second. */
-const QUEUES_EMPTIED_MS = 1_300;
-
-/** Well within what the TAP's queue and the sockets hold. */
-const STEP_MAX = 200;

@@ -7,7 +7,7 @@ import { after, test } from 'node:test';
 import { type Declared, declaredOf } from '../../../src/cli/declared.ts';
 import { LINK_DEFAULTS } from '../../../src/cli/link-options.ts';
 import { parseLinkAdd } from '../../../src/cli/link-words.ts';
-import { loadSettings } from '../../../src/config/settings.ts';
+import { loadSettings } from '../../../src/config/load-settings.ts';
 import { updateTo } from '../../../src/daemon/links.ts';
 import type { NetworkSpec, NetworkState } from '../../../src/dataplane/protocol.ts';
 

@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { parseArguments } from '../../../src/cli/arguments.ts';
+import { loadSettings } from '../../../src/config/load-settings.ts';
 import { RUN_OPTIONS } from '../../../src/config/options.ts';
-import { loadSettings, type Settings, SettingsError } from '../../../src/config/settings.ts';
+import { type Settings, SettingsError } from '../../../src/config/settings.ts';
 import { parseIpv4, parseIpv6 } from '../../../src/net/ip.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'vtepd-settings-'));

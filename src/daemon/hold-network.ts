@@ -6,17 +6,10 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
 import type { HostFacts, NetworkSpec, NetworkState, NetworkUpdate } from '../dataplane/protocol.ts';
-import { forgetNetwork, recordNetwork } from '../host/records.ts';
-import { type Mac, parseMac } from '../net/mac.ts';
+import { recordNetwork } from '../host/records.ts';
 import type { Logger } from '../observe/log.ts';
+import type { FedSpec } from './desired-network.ts';
 import { TUNNEL_OPTIONS } from './tunnel.ts';
-
-/** A network whose MAC and MTU are decided; a layer-3 network has no MAC. */
-export type FedSpec = NetworkSpec & { readonly mac: string | null; readonly mtu: number };
-
-export function macOf(spec: FedSpec | undefined): Mac | undefined {
-  return spec === undefined || spec.mac === null ? undefined : parseMac(spec.mac);
-}
 
 export class NetworkConflictError extends Error {
   readonly code = 'NETWORK_CONFLICT';
@@ -79,21 +72,6 @@ async function deleteKernelDevice(client: DataplaneClient, spec: FedSpec, logger
   const [error] = errors;
   if (error === null || error === undefined) return;
   throw new NetworkConflictError(`device ${spec.name} cannot be deleted: ${error.message}`);
-}
-
-/** Deletes the networks that a datastore fed and that are not among the wanted: a configuration that has changed since. */
-export async function dropFormer(
-  client: DataplaneClient,
-  wanted: ReadonlySet<string | undefined>,
-  paths: Paths,
-  logger: Logger,
-): Promise<void> {
-  for (const { spec: former } of await client.request('network.list', {})) {
-    if (former.owner === 'hand' || wanted.has(former.name)) continue;
-    logger.warn({ network: former.name, vni: former.vni }, 'a network of an earlier configuration is removed');
-    await client.request('network.delete', { network: former.name });
-    forgetNetwork(paths, former.name);
-  }
 }
 
 /** Why a network cannot become `wanted` while packets flow; `undefined` when it can. */
