@@ -1,6 +1,6 @@
 /**
  * What an earlier configuration of this host left behind: networks in the dataplane that nobody wants any more, and direct
- * routes on the underlay, which do not go with a device. Both are taken away once it is known what is wanted now.
+ * routes and blackholes, which do not go with a device. All are taken away once it is known what is wanted now.
  */
 import type { Paths } from '../config/paths.ts';
 import type { DataplaneClient } from '../dataplane/client.ts';
@@ -16,7 +16,7 @@ export class Former {
   readonly #logger: Logger;
   #direct: readonly Prefix[];
 
-  /** `direct`: networks of earlier runs whose routes may still lie on the underlay. */
+  /** `direct`: networks of earlier runs that may have routes beside those on their devices. */
   constructor(direct: readonly Prefix[], paths: Paths, logger: Logger) {
     this.#direct = direct;
     this.#paths = paths;
@@ -49,15 +49,20 @@ export class Former {
     const contents = networks.flatMap(({ content }) => content ?? []);
     const known = contents.length === networks.length && contents.every(({ complete }) => complete);
     if (this.#direct.length === 0 || !known) return;
-    const wanted = new Set(contents.flatMap(({ peers }) => peers.routes().map((route) => route.destination)));
-    const facts = await client.request('host.read', { netns: null });
-    const operations = planFormer(facts, this.#direct, wanted);
-    if (operations.length > 0) {
+    const wanted = new Set(
+      contents.flatMap(({ peers, blackholes = [] }) => [
+        ...peers.routes().map((each) => each.destination),
+        ...blackholes,
+      ]),
+    );
+    for (const netns of new Set([null, ...networks.map((desired) => desired.netns)])) {
+      const operations = planFormer(await client.request('host.read', { netns }), this.#direct, wanted);
+      if (operations.length === 0) continue;
       this.#logger.warn(
-        { former: this.#direct, routes: operations.length },
+        { former: this.#direct, netns, routes: operations.length },
         'direct routes of an earlier configuration are removed',
       );
-      await changeHost(client, null, [...operations]);
+      await changeHost(client, netns, [...operations]);
     }
     // Leases of an earlier network may still be there, and are used.
     const current = new Set(contents.map(({ within }) => within));

@@ -150,8 +150,10 @@ export class Teller {
   }
 }
 
-/** Of every usable lease both halves. */
-/** With the backend `udp` peers have names in the form of MACs in our tables, which are nobody's business. */
+/**
+ * Of every usable lease both halves. With the backend `udp` peers have names in the form of MACs in our tables, which are
+ * nobody's business.
+ */
 function listPeers(network: string | null, [four, six]: readonly Tunnel[], haveMacs: boolean): PeerStatus[] {
   const device = four?.desired.spec?.name ?? null;
   const device6 = six?.desired.spec?.name ?? null;

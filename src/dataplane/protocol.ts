@@ -1,4 +1,4 @@
-// Generated from native/src/control/protocol.rs and native/src/drops.rs by `UPDATE=1 cargo test generated`. Do not edit.
+// Generated from native/src/control/protocol/ and native/src/drops.rs by `UPDATE=1 cargo test generated`. Do not edit.
 
 export const PROTOCOL = 1;
 

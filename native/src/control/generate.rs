@@ -18,7 +18,7 @@ fn declaration<T: TS>(out: &mut String, config: &Config) {
 fn typescript() -> String {
     let config = Config::default();
     let mut out = String::from(
-        "// Generated from native/src/control/protocol.rs and native/src/drops.rs by `UPDATE=1 cargo test generated`. Do not edit.\n\n",
+        "// Generated from native/src/control/protocol/ and native/src/drops.rs by `UPDATE=1 cargo test generated`. Do not edit.\n\n",
     );
     writeln!(out, "export const PROTOCOL = {PROTOCOL};\n").unwrap();
     writeln!(out, "/** `RTPROT_*` number of the routes that vtepd makes. */\nexport const ROUTE_PROTOCOL = {ROUTE_PROTOCOL};\n")
