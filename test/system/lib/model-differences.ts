@@ -53,6 +53,9 @@ function verbatim({ sent, frames }: KernelOutcome, action: Action): boolean {
   return frames[0]?.length === inner.length && bare(frames[0]) === bare(inner);
 }
 
+/** What the kernel walks over: hop-by-hop, routing, fragment, authentication, none, destination options (ipv6_ext_hdr). */
+const EXTENSIONS = [0, 43, 44, 51, 59, 60];
+
 export const DIFFERENCES: readonly Difference[] = [
   {
     name: 'a frame from the host without its whole IP header is carried like any other',
@@ -121,6 +124,23 @@ export const DIFFERENCES: readonly Difference[] = [
       [ICMP, ICMPV6].includes(ipOf(action.frame)?.protocol ?? -1),
     kernel: ({ sent, frames }) =>
       sent.length === 0 && frames.every((frame) => [ICMP, ICMPV6].includes(ipOf(frame)?.protocol ?? -1)),
+  },
+  {
+    name: 'who sends IPv6 extension headers is told that it does not fit',
+    section: '2.9',
+    reason:
+      'The kernel walks them to see whether an ICMP error follows, and says nothing where the walk ends otherwise (ipv6_skip_exthdr): ' +
+      'nobody would learn the path MTU.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.tooBig.length > 0 &&
+      ethernetOf(action.frame)?.type === IPV6 &&
+      EXTENSIONS.includes(ipOf(action.frame)?.protocol ?? -1),
+    kernel: ({ sent, frames }, action, ours) =>
+      sent.length === 0 &&
+      ours.kind === 'tap' &&
+      frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0], action)),
   },
   {
     name: 'an ICMP error quotes what a wire would have carried',
