@@ -53,8 +53,10 @@ function verbatim({ sent, frames }: KernelOutcome, action: Action): boolean {
   return frames[0]?.length === inner.length && bare(frames[0]) === bare(inner);
 }
 
-/** What the kernel walks over: hop-by-hop, routing, fragment, authentication, none, destination options (ipv6_ext_hdr). */
-const EXTENSIONS = [0, 43, 44, 51, 59, 60];
+/** What the kernel walks over: hop-by-hop, routing, authentication, none, destination options (ipv6_ext_hdr). */
+const EXTENSIONS = [0, 43, 51, 59, 60];
+
+const FRAGMENT = 44;
 
 export const DIFFERENCES: readonly Difference[] = [
   {
@@ -141,6 +143,19 @@ export const DIFFERENCES: readonly Difference[] = [
       sent.length === 0 &&
       ours.kind === 'tap' &&
       frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0], action)),
+  },
+  {
+    name: 'IPv6 fragments get no ICMP error',
+    section: '2.9',
+    reason: 'As those of IPv4, whoever makes them. The kernel answers the first one.',
+    applies: (action, ours) =>
+      action.kind === 'tap' &&
+      ours.kind === 'tap' &&
+      ours.outcome.drops[0] === 'tx_too_big' &&
+      ours.outcome.tooBig.length === 0 &&
+      ethernetOf(action.frame)?.type === IPV6 &&
+      ipOf(action.frame)?.protocol === FRAGMENT,
+    kernel: ({ sent, frames }) => sent.length === 0 && frames.every((frame) => ipOf(frame)?.protocol === ICMPV6),
   },
   {
     name: 'an ICMP error quotes what a wire would have carried',
