@@ -228,6 +228,7 @@ describe('etcd datastore under faults', { skip, concurrency: false, timeout: 600
     await etcd.restart();
     const lease = await joined;
     await eventually('own lease seen', async () => host.leases.has(lease.key), LONG);
+    await host.seen('fresh', LONG);
     assert.equal(host.count('stale'), 1);
     assert.equal(host.count('fresh'), 1);
   });
