@@ -39,6 +39,24 @@ function isForwarded({ sent, frames }: KernelOutcome, action: Action): boolean {
   return frames.length === 0 && action.kind === 'tap' && sent.every((frame) => frame.equals(action.frame));
 }
 
+/** As it came, but for its MACs. */
+function isRedirected({ sent, frames }: KernelOutcome, action: Action): boolean {
+  return (
+    frames.length === 0 &&
+    action.kind === 'tap' &&
+    sent.every((frame) => frame.subarray(12).equals(action.frame.subarray(12)))
+  );
+}
+
+/** With our ICMP error, any number of times. */
+function isAnswered({ sent, frames }: KernelOutcome, action: Action, ours: Ours): boolean {
+  return (
+    sent.length === 0 &&
+    ours.kind === 'tap' &&
+    frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0], action))
+  );
+}
+
 function isAdvertisement(frame: Buffer | undefined): boolean {
   return frame?.length === 86 && frame.readUInt16BE(12) === 0x86dd && frame[54] === 136;
 }
@@ -53,7 +71,7 @@ function verbatim({ sent, frames }: KernelOutcome, action: Action): boolean {
   return frames[0]?.length === inner.length && bare(frames[0]) === bare(inner);
 }
 
-/** What the kernel walks over: hop-by-hop, routing, authentication, none, destination options (ipv6_ext_hdr). */
+/** What the kernel walks over, but for fragments: hop-by-hop, routing, authentication, none, destination options (ipv6_ext_hdr). */
 const EXTENSIONS = [0, 43, 51, 59, 60];
 
 const FRAGMENT = 44;
@@ -75,10 +93,7 @@ export const DIFFERENCES: readonly Difference[] = [
       'A route of the underlay into the overlay would make one packet many, each longer than the last (RFC 2473 §4.1).',
     applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.drops[0] === 'tx_recursion',
     // With `rsc` it may have got other addresses.
-    kernel: ({ sent, frames }, action) =>
-      frames.length === 0 &&
-      action.kind === 'tap' &&
-      sent.every((frame) => frame.subarray(12).equals(action.frame.subarray(12))),
+    kernel: isRedirected,
   },
   {
     name: 'only IP packets are short-circuited',
@@ -87,10 +102,7 @@ export const DIFFERENCES: readonly Difference[] = [
       'The kernel reads the address behind an IP type whatever the version and the lengths say (route_shortcircuit); for us it is payload.',
     applies: (action) => action.kind === 'tap' && networkOf(action.network).rsc === true && isNoPacket(action.frame),
     // It may know nobody at the new MAC.
-    kernel: ({ sent, frames }, action) =>
-      frames.length === 0 &&
-      action.kind === 'tap' &&
-      sent.every((frame) => frame.subarray(12).equals(action.frame.subarray(12))),
+    kernel: isRedirected,
   },
   {
     name: 'the sender of a tagged frame is told, too, that it does not fit',
@@ -108,10 +120,7 @@ export const DIFFERENCES: readonly Difference[] = [
     section: '2.9',
     reason: 'Of the narrowest way. The kernel tells it for each destination that the frame has.',
     applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.tooBig.length > 0 && ours.outcome.drops.length > 1,
-    kernel: ({ sent, frames }, action, ours) =>
-      sent.length === 0 &&
-      ours.kind === 'tap' &&
-      frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0], action)),
+    kernel: isAnswered,
   },
   {
     name: 'ICMP messages of unknown types get no ICMP error',
@@ -139,10 +148,7 @@ export const DIFFERENCES: readonly Difference[] = [
       ours.outcome.tooBig.length > 0 &&
       ethernetOf(action.frame)?.type === IPV6 &&
       EXTENSIONS.includes(ipOf(action.frame)?.protocol ?? -1),
-    kernel: ({ sent, frames }, action, ours) =>
-      sent.length === 0 &&
-      ours.kind === 'tap' &&
-      frames.every((frame) => isSameAnswer(frame, ours.outcome.tooBig[0], action)),
+    kernel: isAnswered,
   },
   {
     name: 'IPv6 fragments get no ICMP error',
