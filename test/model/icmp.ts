@@ -6,6 +6,10 @@ import { complement, onesSum } from './bytes.ts';
 import { ethernetOf, ICMP, ICMPV6, type IpPacket, ipOf } from './packet.ts';
 
 const FRAGMENT_HEADER = 44;
+const AUTHENTICATION_HEADER = 51;
+/** Hop-by-hop options, routing, destination options: their second byte counts eights behind the first. */
+const EIGHTS: readonly number[] = [0, 43, 60];
+const REDIRECT = 137;
 /** RFC 1122 §3.2.2: messages that ask; all others are errors, or unknown, and get no error. */
 const QUERIES: readonly number[] = [0, 8, 9, 10, 13, 14, 15, 16, 17, 18];
 
@@ -20,17 +24,37 @@ export function tooBig(frame: Buffer, mtu: number): Buffer | undefined {
 
 /** RFC 1122 §3.2.2, RFC 4443 §2.4: not to an error, not to or from a group or nobody, not about what may be fragmented. */
 function mayBeAnswered({ family, source, destination, protocol, fragmentation, body }: IpPacket, mtu: number): boolean {
-  const kind = body[0];
   if (family === 6) {
-    const isError = protocol === ICMPV6 && (kind === undefined || kind < 128);
     const nobody = (address: string): boolean => address.startsWith('ff') || address === '::';
-    return mtu >= 1280 && !isError && !nobody(source) && !nobody(destination) && protocol !== FRAGMENT_HEADER;
+    return mtu >= 1280 && !nobody(source) && !nobody(destination) && !mayBeError6(protocol, body);
   }
+  const kind = body[0];
   const first = (address: string): number => Number(address.split('.')[0]);
   const nobody = (address: string): boolean => first(address) >> 4 === 14 || address === '255.255.255.255';
   const isError = protocol === ICMP && !QUERIES.includes(kind ?? -1);
   const onlyDf = fragmentation === 0x4000;
   return onlyDf && !isError && !nobody(source) && !nobody(destination) && ![0, 127].includes(first(source));
+}
+
+/** RFC 4443 §2.4 (e.1, e.2), behind any extension headers (RFC 8200 §4); so may be a later fragment, and what is cut within them. */
+function mayBeError6(protocol: number, body: Buffer): boolean {
+  let [next, rest] = [protocol, body];
+  for (;;) {
+    const [first, second = 0] = rest;
+    if (next === ICMPV6) return first === undefined || first < 128 || first === REDIRECT;
+    const length = extensionLength(next, second);
+    if (length === 0) return false;
+    if (first === undefined || rest.length < Math.max(8, length)) return true;
+    if (next === FRAGMENT_HEADER && rest.readUInt16BE(2) >= 8) return true;
+    [next, rest] = [first, rest.subarray(length)];
+  }
+}
+
+/** 0: no extension header, or none that leads anywhere. */
+function extensionLength(protocol: number, second: number): number {
+  if (EIGHTS.includes(protocol)) return (second + 1) * 8;
+  if (protocol === AUTHENTICATION_HEADER) return (second + 2) * 4;
+  return protocol === FRAGMENT_HEADER ? 8 : 0;
 }
 
 /** RFC 792, RFC 1191: type 3 code 4. */

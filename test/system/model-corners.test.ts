@@ -7,6 +7,7 @@ import {
   cutFrames,
   decapsulatedMarks,
   encapsulatedMarks,
+  extensionMatrix,
   ndMatrix,
   oddLengths,
   pathErrorMatrix,
@@ -48,5 +49,9 @@ for (const [network, underlay] of [
 ] as const) {
   test(`path MTUs, ICMP errors from the underlay and to the host (${underlay})`, async () => {
     await checkOne(rig, 0, pathErrorMatrix(network));
+  });
+
+  test(`IPv6 extension headers in what does not fit (${underlay})`, async () => {
+    await checkOne(rig, 0, extensionMatrix(network));
   });
 }

@@ -4,6 +4,9 @@
 //! The answer seems to come from the packet's destination; it quotes as much as fits 576 or 1280 bytes, which every path
 //! carries. VLAN tags are kept, so that it finds back to a sender behind a bridge.
 //!
+//! What the kernel means to ask behind IPv6 extension headers, we ask: it looks for them 14 bytes before they begin
+//! (`iptunnel_pmtud_check_icmpv6` counts from the Ethernet header), so its answer there depends on the addresses.
+//!
 //! A layer-3 network is a hop of its own, so its errors ("net unreachable", "time exceeded") come from its tunnel address.
 
 use super::ethernet::{self, Ethernet};
@@ -22,7 +25,8 @@ pub const ROOM: usize = ethernet::HEADER_LEN + 2 * ethernet::TAG_LEN + V6_TOTAL;
 const ICMPV4: u8 = 1;
 
 /// Writes the answer to `frame`, whose IP packet may have `mtu` bytes, to `out`; its length. `None` where the rules forbid an answer: the
-/// packet may be fragmented, is a fragment or an ICMP error itself, is from or to nobody in particular, or IPv6 could not obey.
+/// packet may be fragmented, is a fragment (of IPv6: one behind the first) or an ICMP error itself, is from or to nobody in particular,
+/// or IPv6 could not obey.
 pub fn too_big(frame: &[u8], ethernet: &Ethernet, mtu: u32, out: &mut [u8; ROOM]) -> Option<usize> {
     let link = frame.get(..ethernet.network_offset)?;
     let packet = frame.get(ethernet.network_offset..)?;
@@ -136,12 +140,10 @@ impl V4Error {
 }
 
 fn v6(packet: &[u8], ip: &Ip, mtu: u32, out: &mut [u8]) -> Option<usize> {
-    const FRAGMENT: u8 = 44;
     let source = *packet.get(8..)?.first_chunk::<16>()?;
     let destination = *packet.get(24..)?.first_chunk::<16>()?;
     let nobody = |address: [u8; 16]| address[0] == 0xff || address == [0; 16];
-    let is_error = ip.protocol == ICMPV6 && packet.get(ip.header_len).is_none_or(|kind| *kind < 128);
-    if (mtu as usize) < V6_TOTAL || nobody(source) || nobody(destination) || is_error || ip.protocol == FRAGMENT {
+    if (mtu as usize) < V6_TOTAL || nobody(source) || nobody(destination) || !v6_may_be_answered(packet, ip) {
         return None;
     }
     let quoted = packet.get(..packet.len().min(V6_TOTAL - ip::V6_LEN - ICMP_LEN))?;
@@ -162,6 +164,32 @@ fn v6(packet: &[u8], ip: &Ip, mtu: u32, out: &mut [u8]) -> Option<usize> {
     let check = !checksum::fold(checksum::sum(message, pseudo));
     put16(message, 2, check);
     Some(ip::V6_LEN + length)
+}
+
+/// False for an ICMPv6 error, a redirect, and what may be one (RFC 4443 §2.4 e): a later fragment, or extension headers that the frame
+/// cuts. The headers are those that the kernel walks (`ipv6_skip_exthdr`); each has eight bytes or more, so the walk ends
+/// with the packet.
+fn v6_may_be_answered(packet: &[u8], ip: &Ip) -> bool {
+    const FRAGMENT: u8 = 44;
+    const FRAGMENT_OFFSET: u16 = 0xfff8;
+    const AUTHENTICATION: u8 = 51;
+    const REDIRECT: u8 = 137;
+    let (mut protocol, mut at) = (ip.protocol, ip.header_len);
+    loop {
+        let Some(rest) = packet.get(at..) else { return false };
+        let of_eights = matches!(protocol, 0 | 43 | 60);
+        if !of_eights && !matches!(protocol, FRAGMENT | AUTHENTICATION) {
+            return protocol != ICMPV6 || rest.first().is_some_and(|kind| *kind >= 128 && *kind != REDIRECT);
+        }
+        let Some([next, length, high, low, ..]) = rest.first_chunk::<8>() else { return false };
+        at += match protocol {
+            FRAGMENT if u16::from_be_bytes([*high, *low]) & FRAGMENT_OFFSET != 0 => return false,
+            FRAGMENT => 8,
+            AUTHENTICATION => (usize::from(*length) + 2) * 4,
+            _ => (usize::from(*length) + 1) * 8,
+        };
+        protocol = *next;
+    }
 }
 
 #[cfg(test)]
@@ -302,9 +330,35 @@ mod tests {
         }
         assert_eq!(with(54, &[1], v6_frame(58, 1451)), None, "an ICMPv6 error");
         assert!(with(54, &[128], v6_frame(58, 1451)).is_some(), "an echo request");
-        assert_eq!(answer(&v6_frame(44, 1451), 1400), None, "a fragment");
+        assert_eq!(with(54, &[137], v6_frame(58, 1451)), None, "a redirect");
         let arp = [vec![2; 12], vec![8, 6], vec![0; 60]].concat();
         assert_eq!(answer(&arp, 1400), None);
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_walked() {
+        let behind = |first: u8, headers: &[&[u8]]| {
+            let mut frame = v6_frame(first, 1451);
+            let headers = headers.concat();
+            frame[54..54 + headers.len()].copy_from_slice(&headers);
+            answer(&frame, 1400).is_some()
+        };
+        for first in [0, 43, 60] {
+            assert!(behind(first, &[&[17, 0, 1, 4, 0, 0, 0, 0]]), "{first}");
+            assert!(!behind(first, &[&[58, 0, 1, 4, 0, 0, 0, 0], &[3]]), "{first}: an ICMPv6 error");
+            assert!(!behind(first, &[&[58, 1, 1, 4, 0, 0, 0, 0], &[128, 0, 0, 0, 0, 0, 0, 0], &[1]]), "{first}: sixteen bytes");
+            assert!(behind(first, &[&[58, 0, 1, 4, 0, 0, 0, 0], &[129]]), "{first}: an echo reply");
+        }
+        assert!(!behind(51, &[&[58, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[1]]), "an error behind an authentication header");
+        assert!(behind(51, &[&[58, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[128]]));
+        assert!(behind(44, &[&[17, 0, 0, 1, 0, 0, 0, 7]]), "the first fragment");
+        assert!(!behind(44, &[&[58, 0, 0, 1, 0, 0, 0, 7], &[1]]), "the first fragment of an error");
+        assert!(!behind(44, &[&[17, 0, 0, 8, 0, 0, 0, 7]]), "the second fragment");
+        assert!(!behind(0, &[&[44, 0, 0, 0, 0, 0, 0, 0], &[17, 0, 0, 9, 0, 0, 0, 7]]), "a later one behind options");
+        assert!(behind(59, &[]), "nothing follows");
+        assert!(!behind(0, &[&[17, 255]]), "cut");
+        let cut = [&v6_frame(0, 1440)[..54], &[0, 0, 0, 0, 0, 0, 0, 0].repeat(175), &[0; 7]].concat();
+        assert!(answer(&cut, 1400).is_none(), "cut after many");
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! IPv4 and IPv6 headers, as far as a tunnel endpoint looks into them: lengths, protocol, addresses, whether it is a fragment.
 //!
 //! IPv6 extension headers are not walked (a walk is where others had endless loops and bypasses): a packet that has one is
-//! of a protocol that nobody here knows, and passes verbatim.
+//! of a protocol that nobody here knows, and passes verbatim. Only who would answer it with an ICMP error looks behind them.
 
 use super::{be16, checksum, ethernet};
 

@@ -13,7 +13,7 @@ import {
 } from '../../model/build.ts';
 import { macBytes } from '../../model/bytes.ts';
 import { type PathError, portsOf } from '../../model/endpoint.ts';
-import { ARP, IPV4, IPV6, UDP, VLAN } from '../../model/packet.ts';
+import { ARP, ICMPV6, IPV4, IPV6, UDP, VLAN } from '../../model/packet.ts';
 import type { Action, Change } from './model-actions.ts';
 import { networkOf, peersOf } from './model-world.ts';
 
@@ -256,4 +256,40 @@ export function pathErrorMatrix(network: string): Action[] {
   ];
 }
 
+/** §2.9: chains of IPv6 extension headers before what may be answered and what may not, in packets that do not fit. */
+export function extensionMatrix(network: string): Action[] {
+  const { mtu } = networkOf(network);
+  const [source, destination] = V6;
+  const header = (kind: number, next: number, more: number, fragment: number): Buffer => {
+    const bytes = Buffer.alloc(kind === FRAGMENT ? 8 : kind === AUTHENTICATION ? (more + 2) * 4 : (more + 1) * 8);
+    bytes.writeUInt8(next, 0);
+    bytes.writeUInt8(more, 1);
+    if (kind === FRAGMENT) bytes.writeUInt16BE(fragment, 2);
+    return bytes;
+  };
+  const kinds = [0, 43, FRAGMENT, AUTHENTICATION, 60];
+  const chains = [...kinds.map((kind) => [kind]), ...kinds.flatMap((one) => kinds.map((other) => [one, other]))];
+  const lasts = [
+    [ICMPV6, 1] as const,
+    [ICMPV6, 128] as const,
+    [ICMPV6, 137] as const,
+    [UDP, 0] as const,
+    [59, 0] as const,
+  ];
+  const frames = chains.flatMap((chain) =>
+    lasts.flatMap(([last, kind]) =>
+      [0, 1, 2, 255].map((more) => {
+        // The fragment's offset and flag: first with more to come, whole, later.
+        const fragment = [1, 0, 8, 7][more & 3] ?? 0;
+        const headers = chain.map((each, at) => header(each, chain[at + 1] ?? last, more, fragment));
+        const content = Buffer.concat([...headers, Buffer.from([kind]), Buffer.alloc(mtu)]).subarray(0, mtu - 40);
+        return fromHost(network, frameOf(ip({ source, destination, protocol: chain[0] ?? last }, content)));
+      }),
+    ),
+  );
+  return [...tables(network), ...frames];
+}
+
+const FRAGMENT = 44;
+const AUTHENTICATION = 51;
 const GROUP = 'ff:ff:ff:ff:ff:ff';

@@ -136,9 +136,27 @@ export function ipFrame(random: Random, macs: Macs, mtu: number): Buffer {
     [30, () => ip({ ...fields, protocol: TCP }, tcp(ports, tcpFields(random), payloadOf(random, room - 32)))],
     [25, () => ip({ ...fields, protocol: random.int(0, 255) }, payloadOf(random, room))],
     [5, () => ip({ ...fields, protocol: fields.source.includes(':') ? ICMPV6 : ICMP }, payloadOf(random, room))],
+    [fields.source.includes(':') ? 8 : 0, () => extended(random, fields, room)],
   ])();
   const frame = sign(ethernet(macs.to, macs.from, etherTypeOf(packet), packet, tagsOf(random)));
   return random.chance(15) ? damaged(random, frame) : frame;
+}
+
+/** IPv6 with up to three extension headers before what they lead to; one may say that it is longer than the packet. */
+function extended(random: Random, fields: Ends, room: number): Buffer {
+  const headers = Array.from({ length: random.int(1, 3) }, () => random.pick([0, 43, 44, 51, 60]));
+  const last = random.pick([ICMPV6, UDP, 59]);
+  const bytes = headers.map((kind, at) => {
+    const more = random.chance(3) ? 255 : random.int(0, 2);
+    const header = random.bytes(kind === 44 ? 8 : kind === 51 ? (more + 2) * 4 : (more + 1) * 8);
+    header.writeUInt8(headers[at + 1] ?? last, 0);
+    header.writeUInt8(more, 1);
+    // Most fragments are first ones.
+    if (kind === 44 && random.chance(80)) header.writeUInt16BE(random.int(0, 7), 2);
+    return header;
+  });
+  const content = Buffer.concat([...bytes, payloadOf(random, room)]).subarray(0, room);
+  return ip({ ...fields, protocol: headers[0] ?? last }, content);
 }
 
 function tcpFields(random: Random): { sequence: number; flags: number; options: number } {
