@@ -57,6 +57,11 @@ function isAnswered({ sent, frames }: KernelOutcome, action: Action, ours: Ours)
   );
 }
 
+/** With ICMP errors that we do not send, any number of them. */
+function isToldAnyhow({ sent, frames }: KernelOutcome): boolean {
+  return sent.length === 0 && frames.every((frame) => [ICMP, ICMPV6].includes(ipOf(frame)?.protocol ?? -1));
+}
+
 function isAdvertisement(frame: Buffer | undefined): boolean {
   return frame?.length === 86 && frame.readUInt16BE(12) === 0x86dd && frame[54] === 136;
 }
@@ -99,8 +104,8 @@ export const DIFFERENCES: readonly Difference[] = [
     reason:
       'The kernel reads the address behind an IP type whatever the version and the lengths say (route_shortcircuit); for us it is payload.',
     applies: (action) => action.kind === 'tap' && networkOf(action.network).rsc === true && isNoPacket(action.frame),
-    // It may know nobody at the new MAC.
-    kernel: isRedirected,
+    // It may know nobody at the new MAC, or find that it does not fit.
+    kernel: (outcome, action) => isRedirected(outcome, action) || isToldAnyhow(outcome),
   },
   {
     name: 'the sender of a tagged frame is told, too, that it does not fit',
@@ -131,8 +136,7 @@ export const DIFFERENCES: readonly Difference[] = [
       ours.outcome.drops[0] === 'tx_too_big' &&
       ours.outcome.tooBig.length === 0 &&
       [ICMP, ICMPV6].includes(ipOf(action.frame)?.protocol ?? -1),
-    kernel: ({ sent, frames }) =>
-      sent.length === 0 && frames.every((frame) => [ICMP, ICMPV6].includes(ipOf(frame)?.protocol ?? -1)),
+    kernel: isToldAnyhow,
   },
   {
     name: 'only IP packets get an ICMP error',
@@ -144,8 +148,7 @@ export const DIFFERENCES: readonly Difference[] = [
       ours.kind === 'tap' &&
       ours.outcome.drops[0] === 'tx_too_big' &&
       isNoPacket(action.frame),
-    kernel: ({ sent, frames }) =>
-      sent.length === 0 && frames.every((frame) => [ICMP, ICMPV6].includes(ipOf(frame)?.protocol ?? -1)),
+    kernel: isToldAnyhow,
   },
   {
     name: 'whether an ICMP error may answer IPv6 extension headers is asked where they are',
@@ -181,6 +184,14 @@ export const DIFFERENCES: readonly Difference[] = [
       frames.length === 1 &&
       ours.kind === 'tap' &&
       isSameAnswer(frames[0], ours.outcome.tooBig[0], action),
+  },
+  {
+    name: 'an ICMP error quotes no padding',
+    section: '2.9',
+    reason: 'What follows the packet in its frame is no part of it. The kernel quotes the frame to its end.',
+    applies: (action, ours) =>
+      action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.tooBig.length > 0 && isPadded(action.frame),
+    kernel: isToldAnyhow,
   },
   {
     name: 'a third VLAN tag is not looked through',
@@ -358,6 +369,11 @@ function hasCutHeader(frame: Buffer): boolean {
 function isNoPacket(frame: Buffer): boolean {
   const { type, tagged } = ethernetOf(frame) ?? { type: 0, tagged: true };
   return !tagged && (type === IPV4 || type === IPV6) && ipOf(frame) === undefined;
+}
+
+function isPadded(frame: Buffer): boolean {
+  const packet = ipOf(frame)?.packet.length ?? frame.length;
+  return packet < frame.length - (ethernetOf(frame)?.network ?? 0);
 }
 
 /** A request whose sender asks for its own address. */
