@@ -40,15 +40,19 @@ export async function adoptDataplane(paths: Paths, signal?: AbortSignal): Promis
   }
 }
 
-/** Starts a dataplane and connects to it, or to one that somebody else has started at the same moment. */
+/**
+ * Starts a dataplane and connects to it, or to one that somebody else has started at the same moment. Rejects with `START_FAILED`
+ * when it ends by itself or never listens, with `START_KILLED` when a signal ended it first.
+ */
 export async function startDataplane(paths: Paths, env: NodeJS.ProcessEnv, signal?: AbortSignal): Promise<Dataplane> {
   const child = spawnDataplane(paths, env);
-  const ended = { how: undefined as string | undefined };
+  const ended = { how: undefined as string | undefined, killed: false };
   child.once('error', (error) => {
     ended.how = error.message;
   });
   child.once('exit', (code, deathSignal) => {
     ended.how ??= describeExit(code, deathSignal);
+    ended.killed = deathSignal !== null;
   });
   let deadline = performance.now() + START_TIMEOUT_MS;
   let raced = false;
@@ -66,7 +70,8 @@ export async function startDataplane(paths: Paths, env: NodeJS.ProcessEnv, signa
     }
     if (performance.now() > deadline) {
       const how = ended.how === undefined ? `does not listen on ${paths.socket}` : ended.how;
-      throw new DataplaneError('START_FAILED', `the dataplane could not be started: ${how}${quoteLog(paths.log)}`);
+      const code = ended.killed ? 'START_KILLED' : 'START_FAILED';
+      throw new DataplaneError(code, `the dataplane could not be started: ${how}${quoteLog(paths.log)}`);
     }
     await sleep(POLL_MS, undefined, signal === undefined ? {} : { signal });
   }

@@ -40,9 +40,13 @@ const EXIT_WAIT_MS = 200;
 /** Failures that no second try mends; at the start they end the daemon, so that its message is seen. */
 const HOPELESS = ['PROTOCOL_MISMATCH', 'NO_DATAPLANE_BINARY', 'EACCES', 'START_FAILED'];
 
+/** A dataplane that a signal ends before it listens (the kernel short of memory, an operator) is started so often. */
+const STARTS_THAT_MAY_BE_KILLED = 3;
+
 /** Sessions until `signal` aborts. Throws if the first dataplane cannot be had. */
 export async function* superviseDataplane(options: SupervisorOptions, signal: AbortSignal): AsyncGenerator<Session> {
   let failures = 0;
+  let killed = 0;
   let before: { readonly pid: number; readonly endedAt: number } | undefined;
   while (!signal.aborted) {
     try {
@@ -57,11 +61,16 @@ export async function* superviseDataplane(options: SupervisorOptions, signal: Ab
       await tellEnd(dataplane, options);
     } catch (error) {
       if (signal.aborted) return;
-      if (before === undefined && error instanceof DataplaneError && HOPELESS.includes(error.code)) throw error;
+      killed += error instanceof DataplaneError && error.code === 'START_KILLED' ? 1 : 0;
+      if (before === undefined && (isHopeless(error) || killed >= STARTS_THAT_MAY_BE_KILLED)) throw error;
       options.logger.error({ err: error }, 'no dataplane; trying again');
       failures = Math.max(2, failures + 1);
     }
   }
+}
+
+function isHopeless(error: unknown): boolean {
+  return error instanceof DataplaneError && HOPELESS.includes(error.code);
 }
 
 interface Reached extends Dataplane {

@@ -8,7 +8,14 @@ import { prefixFamily } from '../net/prefix.ts';
 import type { Logger } from '../observe/log.ts';
 import type { Nft } from './nft.ts';
 import { acceptsNetwork, droppingChains, dropWarning, legacyDrops } from './nft-foreign.ts';
-import { type RuleChoice, type RuledNetwork, ruledFamilies, rulesetText, type TableFamily } from './nft-rules.ts';
+import {
+  countRules,
+  type RuleChoice,
+  type RuledNetwork,
+  ruledFamilies,
+  rulesetText,
+  type TableFamily,
+} from './nft-rules.ts';
 
 export interface RulesOptions {
   readonly nft: Nft;
@@ -21,6 +28,8 @@ export interface RulesOptions {
 
 /** Looks at our own tables for one at everybody's: others' firewalls change seldom, and may be long. */
 const AROUND_EVERY = 3;
+
+const CHANGED = 'our traffic rules were changed or removed by somebody';
 
 /** Our tables as nft showed them when they were right, by family. */
 type Shown = ReadonlyMap<TableFamily, string>;
@@ -99,7 +108,7 @@ export class RulesKeeper {
         return;
       }
       const what = changed.map((family) => `${family} ${table}`);
-      this.#logger.warn({ tables: what }, 'our traffic rules were changed or removed by somebody and are put back');
+      this.#logger.warn({ tables: what }, `${CHANGED} and are put back`);
     }
     await this.#apply(networks);
   }
@@ -114,7 +123,11 @@ export class RulesKeeper {
     const text = [...surplus, rulesetText(table, choice, networks)].join('');
     if (text !== '') await nft.apply(text);
     if (families.length > 0) this.#logger.info({ table, families, ...choice }, 'traffic rules applied');
-    this.#shown = await this.#show(networks);
+    const shown = await this.#show(networks);
+    // Who changes them before they are read must not become the one who is right.
+    const whole = countRules([...shown.values()].join('\n')) === countRules(text);
+    if (!whole) this.#logger.warn({ table }, `${CHANGED} at once; the next look puts them back`);
+    this.#shown = whole ? shown : undefined;
     this.#applied = true;
     this.#failure = undefined;
     await this.#lookAround(networks);

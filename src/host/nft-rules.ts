@@ -60,6 +60,12 @@ export function rulesetText(table: string, choice: RuleChoice, networks: readonl
     .join('');
 }
 
+/** How many rules tables have, as our text or as nft prints them: every line that is no table, chain, hook, comment or brace. */
+export function countRules(text: string): number {
+  const about = /^(#|(add|delete) table |table |chain |type |\}|$)/;
+  return text.split('\n').filter((line) => !about.test(line.trim())).length;
+}
+
 function tableText(table: string, choice: RuleChoice, family: Family, networks: readonly RuledNetwork[]): string {
   const name = `${tableFamily(family)} ${table}`;
   return [

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
+import { pino } from 'pino';
 import { ROUTE_PROTOCOL } from '../../src/dataplane/protocol.ts';
 import { Nft } from '../../src/host/nft.ts';
 import { RulesKeeper, removeTables } from '../../src/host/nft-keeper.ts';
@@ -268,6 +269,39 @@ describe('the keeper of the rules, in a namespace of its own', () => {
     await Promise.all([keeper.keep([V4]), keeper.keep([V4, V6]), keeper.keep([other])]);
     assert.deepEqual(await tables(), ['table ip vtepd-a.b-1/blue']);
     assert.match(await ns.exec(['nft', 'list', 'ruleset']), /10\.247\.1\.0\/24/);
+  });
+
+  test('who changes the rules before they are read again does not become right', async () => {
+    class Raced extends Nft {
+      #raced = false;
+      override async apply(text: string): Promise<void> {
+        await super.apply(text);
+        if (!this.#raced) await super.apply('flush chain ip vtepd-raced postrouting');
+        this.#raced = true;
+      }
+    }
+    const lines: string[] = [];
+    const logger = pino({}, { write: (line: string) => void lines.push(JSON.parse(line).msg) });
+    const raced = new RulesKeeper({
+      nft: new Raced(ns.path),
+      table: 'vtepd-raced',
+      choice: ALL,
+      resyncSeconds: 1,
+      logger,
+    });
+    const end = new AbortController();
+    await raced.keep([V4]);
+    const running = raced.run(end.signal);
+    await eventually('the rules are back', async () =>
+      (await ns.exec(['nft', 'list', 'table', 'ip', 'vtepd-raced'])).includes('masquerade'),
+    );
+    end.abort();
+    await running;
+    assert.ok(
+      lines.some((line) => line.includes('changed or removed by somebody at once')),
+      lines.join('\n'),
+    );
+    await ns.exec(['nft', 'delete table ip vtepd-raced']);
   });
 
   test('cleanup of an instance takes the tables of its networks, and nobody else has', async () => {

@@ -1,5 +1,5 @@
 // Stands in for the dataplane's program where its life and death are tested: answers hello, dies when told to.
-import { appendFileSync, rmSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 
 const socket = process.argv[process.argv.indexOf('--socket') + 1];
@@ -7,6 +7,11 @@ const log = process.argv[process.argv.indexOf('--log') + 1];
 if (process.env.RUST_LOG === 'fail') {
   console.error('/dev/net/tun: ENOENT');
   process.exit(3);
+}
+if (process.env.RUST_LOG?.startsWith('killed')) {
+  appendFileSync(log, 'killed\n');
+  const times = readFileSync(log, 'utf8').split('killed\n').length - 1;
+  if (times <= Number(process.env.RUST_LOG.slice(6))) process.kill(process.pid, 'SIGKILL');
 }
 appendFileSync(log, `${JSON.stringify({ environment: Object.keys(process.env).sort() })}\n`);
 rmSync(socket, { force: true });

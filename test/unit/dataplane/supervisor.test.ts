@@ -136,6 +136,24 @@ test('a start that fails says why, with the end of the log', async () => {
   );
 });
 
+test('one that a signal ends before it listens is started again, but not for ever', async () => {
+  const set = setting('killed');
+  const end = new AbortController();
+  const sessions = superviseDataplane(options({ ...set, env: { ...set.env, RUST_LOG: 'killed2' } }), end.signal);
+  const session = await next(sessions);
+  assert.deepEqual([session.adopted, session.diedAt], [false, undefined]);
+  assert.equal(set.lines.filter(({ msg }) => msg === 'no dataplane; trying again').length, 2);
+  end.abort();
+  await sessions.return(undefined);
+  const always = setting('always-killed');
+  const env = { ...always.env, RUST_LOG: 'killed99' };
+  await assert.rejects(
+    superviseDataplane(options({ ...always, env }), new AbortController().signal).next(),
+    /could not be started: it was killed by SIGKILL/,
+  );
+  assert.equal(readFileSync(always.paths.log, 'utf8'), 'killed\n'.repeat(3));
+});
+
 test('a program that is missing is named, with what to do', async () => {
   const set = setting('missing');
   const env = { ...set.env, VTEPD_DATAPLANE: '/nonexistent/dataplane' };

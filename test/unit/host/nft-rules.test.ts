@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { acceptsNetwork, droppingChains, dropWarning, legacyDrops } from '../../../src/host/nft-foreign.ts';
-import { isTableOf, ruledFamilies, rulesetText, tableName } from '../../../src/host/nft-rules.ts';
+import { countRules, isTableOf, ruledFamilies, rulesetText, tableName } from '../../../src/host/nft-rules.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
 
 const V4 = { network: parsePrefix('10.246.0.0/16'), subnet: parsePrefix('10.246.30.0/24') };
@@ -121,4 +121,25 @@ test('the warning names the chain and, where it is iptables, the commands that h
     /chain FORWARD of table ip filter .*; iptables -I FORWARD -s 10\.246\.0\.0\/16 -j ACCEPT; iptables -I FORWARD -d 10\.246\.0\.0\/16 -j ACCEPT$/,
   );
   assert.match(dropWarning({ table: 'inet firewall', name: 'fwd' }, '10.246.0.0/16'), /add rules to it that accept/);
+});
+
+test('rules are counted alike in our text and in what nft prints', () => {
+  assert.equal(countRules(rulesetText('vtepd-default', BOTH, [V4])), 8);
+  assert.equal(countRules(rulesetText('vtepd-default', BOTH, [V4, V6])), 16);
+  assert.equal(countRules(`delete table ip6 vtepd-default\n${rulesetText('vtepd-default', BOTH, [V4])}`), 8);
+  const printed = `# Warning: table ip filter is managed by iptables-nft, do not touch!
+table ip vtepd-default {
+\tchain forward {
+\t\ttype filter hook forward priority filter; policy accept;
+\t\tip saddr 10.246.0.0/16 accept
+\t\tip daddr 10.246.0.0/16 accept
+\t}
+
+\tchain postrouting {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t}
+}
+`;
+  assert.equal(countRules(printed), 2);
+  assert.equal(countRules(''), 0);
 });
