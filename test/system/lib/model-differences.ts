@@ -21,6 +21,8 @@ export interface KernelOutcome {
   readonly frames: readonly Buffer[];
 }
 
+type FromHost = Action & { readonly kind: 'tap' };
+
 export interface Difference {
   readonly name: string;
   /** Section of the reference. */
@@ -46,6 +48,16 @@ function isRedirected({ sent, frames }: KernelOutcome, action: Action): boolean 
     action.kind === 'tap' &&
     sent.every((frame) => frame.subarray(12).equals(action.frame.subarray(12)))
   );
+}
+
+/** A frame from the host that we drop because it does not fit. */
+function isTooBig(action: Action, ours: Ours): action is FromHost {
+  return action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.drops[0] === 'tx_too_big';
+}
+
+/** Its sender gets our ICMP error. */
+function isTold(action: Action, ours: Ours): action is FromHost {
+  return action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.tooBig.length > 0;
 }
 
 /** With our ICMP error, any number of times. */
@@ -111,18 +123,14 @@ export const DIFFERENCES: readonly Difference[] = [
     name: 'the sender of a tagged frame is told, too, that it does not fit',
     section: '2.9',
     reason: 'The kernel does not look behind a tag that is part of the frame: its sender would wait for ever.',
-    applies: (action, ours) =>
-      action.kind === 'tap' &&
-      ours.kind === 'tap' &&
-      ours.outcome.tooBig.length > 0 &&
-      ethernetOf(action.frame)?.tagged === true,
+    applies: (action, ours) => isTold(action, ours) && ethernetOf(action.frame)?.tagged === true,
     kernel: silent,
   },
   {
     name: 'a sender is told once that its frame does not fit',
     section: '2.9',
     reason: 'Of the narrowest way. The kernel tells it for each destination that the frame has.',
-    applies: (_action, ours) => ours.kind === 'tap' && ours.outcome.tooBig.length > 0 && ours.outcome.drops.length > 1,
+    applies: (action, ours) => ours.kind === 'tap' && isTold(action, ours) && ours.outcome.drops.length > 1,
     kernel: isAnswered,
   },
   {
@@ -131,11 +139,7 @@ export const DIFFERENCES: readonly Difference[] = [
     reason:
       'They may be errors (RFC 1122 §3.2.2; RFC 4443 §2.1: types below 128). The kernel asks for the ones that it knows.',
     applies: (action, ours) =>
-      action.kind === 'tap' &&
-      ours.kind === 'tap' &&
-      ours.outcome.drops[0] === 'tx_too_big' &&
-      ours.outcome.tooBig.length === 0 &&
-      [ICMP, ICMPV6].includes(ipOf(action.frame)?.protocol ?? -1),
+      isTooBig(action, ours) && [ICMP, ICMPV6].includes(ipOf(action.frame)?.protocol ?? -1) && !isTold(action, ours),
     kernel: isToldAnyhow,
   },
   {
@@ -143,11 +147,7 @@ export const DIFFERENCES: readonly Difference[] = [
     section: '2.9',
     reason:
       'The kernel answers what has an IP type whatever the version and the lengths say (skb_tunnel_check_pmtu); for us it is payload.',
-    applies: (action, ours) =>
-      action.kind === 'tap' &&
-      ours.kind === 'tap' &&
-      ours.outcome.drops[0] === 'tx_too_big' &&
-      isNoPacket(action.frame),
+    applies: (action, ours) => isTooBig(action, ours) && isNoPacket(action.frame),
     kernel: isToldAnyhow,
   },
   {
@@ -156,41 +156,27 @@ export const DIFFERENCES: readonly Difference[] = [
     reason:
       'The kernel looks for them 14 bytes too early, within the destination address (iptunnel_pmtud_check_icmpv6), and answers or not.',
     applies: (action, ours) =>
-      action.kind === 'tap' &&
-      ours.kind === 'tap' &&
-      ours.outcome.drops[0] === 'tx_too_big' &&
+      isTooBig(action, ours) &&
       ethernetOf(action.frame)?.type === IPV6 &&
       EXTENSIONS.includes(ipOf(action.frame)?.protocol ?? -1),
-    kernel: ({ sent, frames }, action, ours) =>
-      sent.length === 0 &&
-      frames.every((frame) =>
-        ours.kind === 'tap' && ours.outcome.tooBig.length > 0
-          ? isSameAnswer(frame, ours.outcome.tooBig[0], action)
-          : ipOf(frame)?.protocol === ICMPV6,
-      ),
+    kernel: (outcome, action, ours) =>
+      isTold(action, ours)
+        ? isAnswered(outcome, action, ours)
+        : outcome.sent.length === 0 && outcome.frames.every((frame) => ipOf(frame)?.protocol === ICMPV6),
   },
   {
     name: 'an ICMP error quotes what a wire would have carried',
     section: '2.9',
     reason:
       'The kernel quotes a checksum that the sender left to "hardware" as it is, and a superframe with its own length.',
-    applies: (action, ours) =>
-      action.kind === 'tap' &&
-      ours.kind === 'tap' &&
-      ours.outcome.tooBig.length > 0 &&
-      action.virtio.checksum !== undefined,
-    kernel: ({ sent, frames }, action, ours) =>
-      sent.length === 0 &&
-      frames.length === 1 &&
-      ours.kind === 'tap' &&
-      isSameAnswer(frames[0], ours.outcome.tooBig[0], action),
+    applies: (action, ours) => isTold(action, ours) && action.virtio.checksum !== undefined,
+    kernel: (outcome, action, ours) => outcome.frames.length === 1 && isAnswered(outcome, action, ours),
   },
   {
     name: 'an ICMP error quotes no padding',
     section: '2.9',
     reason: 'What follows the packet in its frame is no part of it. The kernel quotes the frame to its end.',
-    applies: (action, ours) =>
-      action.kind === 'tap' && ours.kind === 'tap' && ours.outcome.tooBig.length > 0 && isPadded(action.frame),
+    applies: (action, ours) => isTold(action, ours) && isPadded(action.frame),
     kernel: isToldAnyhow,
   },
   {
@@ -336,7 +322,7 @@ function isSameAnswer(one: Buffer | undefined, other: Buffer | undefined, action
  * An ICMP error with zeros for the quoted L4 checksum and its own, and of a superframe, whose first segment we quote, also for the quoted
  * lengths, IPv4 checksum and TCP flags.
  */
-function comparable(answer: Buffer, { frame, virtio }: Action & { kind: 'tap' }): Buffer {
+function comparable(answer: Buffer, { frame, virtio }: FromHost): Buffer {
   const bytes = Buffer.from(answer);
   const blank = (at: number, length: number): unknown => bytes.subarray(at, at + length).fill(0);
   const { network = 14, type } = ethernetOf(bytes) ?? {};
